@@ -1,0 +1,78 @@
+"""Every MEMORY_* setting: typed, documented, validated. A bad value is one clear line, never a stack trace.
+
+Settings are read when a process starts (`load_settings`), handed down as a value, and never read at import.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from memory_pipeline.model.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """What a process is told by its environment; the names are these fields in capitals behind `MEMORY_`."""
+
+    model_config = SettingsConfigDict(env_prefix="MEMORY_", frozen=True, extra="ignore")
+
+    # -- where things are; unset URLs mean the embedded servers of the local stack --
+    home: Path = Field(Path(".memory"), description="State of the local stack: databases, lake, exports, logs.")
+    postgres_admin_url: str | None = Field(None, description="Superuser or owner; used by `migrate` alone.")
+    postgres_app_url: str | None = Field(None, description="Role memory_app: row-level security per tenant.")
+    postgres_pipeline_url: str | None = Field(None, description="Role memory_pipeline: all tenants, by policy.")
+    redis_url: str | None = Field(None, description="Queue, buffer and, unless set apart, caches.")
+    chroma_url: str | None = Field(None, description="Chroma server, such as http://127.0.0.1:8001.")
+    chroma_database: str = Field("default_database", description="Chroma database that holds the collections.")
+    dagster_postgres_url: str | None = Field(None, description="Dagster's own database.")
+    data_dir: Path | None = Field(None, description="Lake and DuckDB exports; default MEMORY_HOME/data.")
+
+    # -- pipeline --
+    partition_start: date = Field(
+        date(2022, 1, 1), description="First day (UTC) of the daily partitions; earlier messages are rejected."
+    )
+    embedder: Literal["minilm", "openai"] = Field("minilm", description="Which embedder makes the vectors.")
+    embedding_base_url: str = Field("https://api.openai.com/v1", description="Any OpenAI-compatible endpoint.")
+    embedding_api_key: str | None = Field(None, description="Key for that endpoint, where it asks for one.")
+    embedding_model: str = Field("text-embedding-3-small", description="Model name sent to that endpoint.")
+    embedding_dimension: int = Field(1536, ge=1, le=16000, description="Dimension that model answers with.")
+    embedding_batch_tokens: int = Field(4096, ge=256, description="Padded tokens per local embedding batch.")
+    enricher: Literal["local"] = Field("local", description="Which enricher finds facts.")
+    chroma_documents: Literal["full", "none"] = Field(
+        "full", description="Store each memory as JSON beside its vector, or ids and metadata only."
+    )
+    export_generations: int = Field(3, ge=1, description="DuckDB files kept, the newest included.")
+    max_message_bytes: int = Field(1_000_000, ge=1_000, description="Longest message content accepted, in UTF-8.")
+
+    # -- recall --
+    max_context_blocks: int = Field(10, ge=1, le=200, description="Memories in an answer unless asked otherwise.")
+    cache_ttl_seconds: int = Field(3600, ge=1, description="Life of a cached recall result.")
+
+    # -- behaviour --
+    retry_attempts: int = Field(3, ge=0, le=20, description="Retries of a remote call after the first try.")
+    retry_backoff_ms: int = Field(1000, ge=1, description="First wait between tries; doubles each time.")
+
+    # -- local stack --
+    api_port: int = Field(8000, ge=1, le=65535, description="HTTP API of `memory-pipeline up`.")
+    ui_port: int = Field(3000, ge=1, le=65535, description="Dagster UI of `memory-pipeline up`.")
+
+    @property
+    def data(self) -> Path:
+        """Folder of the lake and the DuckDB exports."""
+        return self.data_dir if self.data_dir is not None else self.home / "data"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings from the environment. Raises SettingsError with one line per bad value."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # values are validated by pydantic itself
+    except ValidationError as error:
+        lines = [
+            f"MEMORY_{'_'.join(str(part) for part in problem['loc']).upper()}={problem['input']!r}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise SettingsError("; ".join(lines)) from error
