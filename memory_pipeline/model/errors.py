@@ -33,3 +33,9 @@ class ProviderError(MemoryPipelineError):
 
 class ExportError(MemoryPipelineError):
     """An export was not published; the last good one is still served."""
+
+
+class ProviderUnavailableError(MemoryPipelineError):
+    """A provider can't be used now (down, refusing, over its limit): the work waits, no record is to blame."""
+
+    exit_code = 3
