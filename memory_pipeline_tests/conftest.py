@@ -164,8 +164,9 @@ def servers() -> Servers:
 def migrated_template(servers: Servers) -> str:
     """Name of a database with all migrations applied; made once per run, by the first worker that needs it."""
     import psycopg
-    from memory_pipeline.stores.postgres.migrate import migrate
     from psycopg import sql
+
+    from memory_pipeline.stores.postgres.migrate import migrate
 
     with psycopg.connect(servers.postgres_url(), autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [_TEMPLATE])
