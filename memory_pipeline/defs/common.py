@@ -22,13 +22,12 @@ _LOG_EVERY_SECONDS = 5.0
 def pipeline_resource(settings: Callable[[], Settings] = load_settings) -> dg.ResourceDefinition:
     """Return the resource `pipeline`: stores and providers of the settings at the time the run starts."""
 
+    @dg.resource(description="Stores and providers, from the MEMORY_* settings.")
     def open_pipeline(_context: dg.InitResourceContext) -> Iterator[Pipeline]:
         with Pipeline(settings()) as pipeline:
             yield pipeline
 
-    return dg.ResourceDefinition(
-        resource_fn=dg.resource(open_pipeline).resource_fn, description="Stores and providers, from the MEMORY_* settings."
-    )
+    return open_pipeline
 
 
 def logged_progress(context: dg.AssetExecutionContext, unit: str) -> Progress:

@@ -5,7 +5,7 @@ Dagster needs the first day when the code location loads, so this module reads M
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -16,12 +16,8 @@ PARTITION_START: date = load_settings().partition_start
 FIRST_MONDAY: date = PARTITION_START - timedelta(days=PARTITION_START.weekday())
 
 # end_offset=1: today and the current week can be materialized while they last.
-daily = dg.DailyPartitionsDefinition(
-    start_date=datetime(PARTITION_START.year, PARTITION_START.month, PARTITION_START.day), end_offset=1
-)
-weekly = dg.WeeklyPartitionsDefinition(
-    start_date=datetime(FIRST_MONDAY.year, FIRST_MONDAY.month, FIRST_MONDAY.day), day_offset=1, end_offset=1
-)
+daily = dg.DailyPartitionsDefinition(start_date=PARTITION_START.isoformat(), end_offset=1)
+weekly = dg.WeeklyPartitionsDefinition(start_date=FIRST_MONDAY.isoformat(), day_offset=1, end_offset=1)
 
 
 def window_of(context: dg.AssetExecutionContext) -> DayWindow:

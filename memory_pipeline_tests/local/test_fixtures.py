@@ -6,7 +6,8 @@ import httpx
 import psycopg
 import redis
 
-from memory_pipeline_tests.conftest import Database, Servers
+from memory_pipeline_tests.conftest import Database
+from memory_pipeline_tests.local.host import Servers
 
 
 def test_a_database_is_empty_and_gone_afterwards(servers: Servers, empty_database: Database) -> None:
