@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ class _Metadata(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     author: _Author
-    content: _Content
+    content: _Content | None = None
     id: str | None = None
     create_time: float | None = None
     recipient: str | None = None
@@ -178,7 +177,9 @@ def _incoming(
     if isinstance(sent_at, Problem):
         return reject(origin, sent_at)
     role = _ROLES[message.author.role]
-    raw: dict[str, Any] = {"content_type": message.content.content_type}
+    raw: dict[str, Any] = {}
+    if message.content and message.content.content_type != "text":
+        raw["content_type"] = message.content.content_type
     if message.metadata and message.metadata.model_slug:
         raw["model"] = message.metadata.model_slug
     if not message.create_time:
@@ -197,7 +198,7 @@ def _incoming(
             user_email=options.user_email,
             conversation_title=title,
             project=options.project,
-            raw_data=raw,
+            raw_data=raw or None,
             origin=origin,
         ),
         options.limits,
@@ -213,6 +214,8 @@ def _text(message: _Message) -> tuple[str | None, str]:
         return None, "hidden message"
     if message.recipient not in (None, "", "all"):
         return None, "call of a tool"
+    if content is None:
+        return None, "message without text"
     if content.content_type == "code":
         text, alone = content.text or "", "message without text"
     elif content.content_type in ("text", "multimodal_text"):
@@ -224,23 +227,18 @@ def _text(message: _Message) -> tuple[str | None, str]:
 
 def _join(parts: list[Any]) -> tuple[str, str]:
     """Return the text of `parts`, and the kind to count should there be none."""
-    said: list[str] = []
     pieces: list[str] = []
-    images = 0
+    images = texts = 0
     for part in parts:
-        piece: Any = part
-        if isinstance(part, dict):
-            kind = part.get("content_type")
-            images += kind == "image_asset_pointer"
-            piece = "[image]" if kind == "image_asset_pointer" else part.get("text")
-        elif isinstance(part, str):
-            piece = part
-        if not isinstance(piece, str) or not piece:
+        if isinstance(part, dict) and part.get("content_type") == "image_asset_pointer":
+            images += 1
+            pieces.append("[image]")
             continue
-        pieces.append(piece)
-        if piece != "[image]" and not piece.isspace():
-            said.append(piece)
-    if said:
+        piece = part.get("text") if isinstance(part, dict) else part  # a dict with text: speech, transcribed
+        if isinstance(piece, str) and piece:
+            texts += not piece.isspace()
+            pieces.append(piece)
+    if texts:
         return "\n".join(pieces), ""
     return "", "image without text" if images else "message without text"
 
@@ -279,5 +277,5 @@ def _only_leaf(nodes: dict[str, msgspec.Raw]) -> str | None:
             parents.add(_decode_link(raw).parent)
         except _DECODING:  # the walk will come upon it and say so
             continue
-    leaves = list(chain(node for node in nodes if node not in parents))
+    leaves = [node for node in nodes if node not in parents]
     return leaves[0] if len(leaves) == 1 else None

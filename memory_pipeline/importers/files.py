@@ -26,6 +26,12 @@ class DamagedFileError(Exception):
     """Reading stopped half-way: truncated or corrupt compression, a checksum that fails, a disk that doesn't answer."""
 
 
+class BlockReader(Protocol):
+    """read1 hands over what it has before it meets damage, where read would keep that for itself."""
+
+    def read1(self, size: int, /) -> bytes: ...
+
+
 class Export(Protocol):
     """A folder or an archive of named files. Names are relative, with forward slashes."""
 
@@ -47,7 +53,7 @@ class Folder:
     """An export as unpacked by its owner, or a single file of it."""
 
     def __init__(self, path: Path) -> None:
-        self._files = [path] if path.is_file() else sorted(each for each in path.rglob("*.json") if each.is_file())
+        self._files = [path] if path.is_file() else _json_files(path)
         self._root = path.parent if path.is_file() else path
         self.label = path.name
 
@@ -57,6 +63,12 @@ class Folder:
     def blocks(self, name: str, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
         with open_readable(self._root / name) as stream:
             yield from read_blocks(stream, on_bytes)
+
+
+def _json_files(folder: Path) -> list[Path]:
+    # Exports are shallow; a search without end in a home folder given by mistake would look like a hang.
+    levels = ("*.json", "*/*.json", "*/*/*.json")
+    return sorted(each for level in levels for each in folder.glob(level) if each.is_file())
 
 
 class Archive:
@@ -99,7 +111,7 @@ def open_export(path: Path) -> Iterator[Export]:
         yield Archive(archive, path.name)
 
 
-def open_readable(path: Path) -> IO[bytes]:
+def open_readable(path: Path) -> io.BufferedReader:
     """Open a file to read. Raises MemoryPipelineError with the reason where that can't be done."""
     try:
         return path.open("rb")
@@ -111,13 +123,11 @@ def open_readable(path: Path) -> IO[bytes]:
         raise MemoryPipelineError(f"{path} can't be read: {error.strerror}") from error
 
 
-def read_blocks(stream: IO[bytes], on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+def read_blocks(stream: BlockReader, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
     """Yield the rest of `stream` block by block, telling `on_bytes` their sizes. Raises DamagedFileError."""
-    # read1 hands over what it has before it meets the damage; read would keep that for itself.
-    read = getattr(stream, "read1", stream.read)
     while True:
         try:
-            block = read(BLOCK_BYTES)
+            block = stream.read1(BLOCK_BYTES)
         except _DAMAGE as error:
             raise DamagedFileError(f"it can't be read any further ({error or type(error).__name__})") from error
         if not block:
@@ -143,12 +153,22 @@ class _Counted(io.RawIOBase):
         return len(block)
 
 
-def read_lines_file(stream: IO[bytes], on_bytes: Callable[[int], None]) -> Iterator[bytes]:
-    """Yield the blocks of a text file, decompressed where it is gzip; `on_bytes` counts the bytes of the file itself."""
+def read_maybe_gzip(stream: IO[bytes], on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield the blocks of a file, decompressed where it is gzip; `on_bytes` counts the bytes of the file itself.
+
+    Raises DamagedFileError.
+    """
     buffered = io.BufferedReader(_Counted(stream, on_bytes), BLOCK_BYTES)
-    magic = buffered.peek(2)[:2]
+    try:
+        magic = buffered.peek(2)[:2]
+    except OSError as error:
+        raise DamagedFileError(f"it can't be read ({error})") from error
     if magic == _GZIP_MAGIC:
         with gzip.GzipFile(fileobj=buffered) as text:
-            yield from read_blocks(text, lambda count: None)
+            yield from read_blocks(text, _uncounted)
     else:
-        yield from read_blocks(buffered, lambda count: None)
+        yield from read_blocks(buffered, _uncounted)
+
+
+def _uncounted(count: int) -> None:
+    """The bytes were counted beneath."""

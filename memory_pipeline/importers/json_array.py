@@ -34,9 +34,7 @@ class Oversized(Enum):
     ELEMENT = auto()
 
 
-def split_array(
-    blocks: Iterable[bytes], max_element_bytes: int = MAX_ELEMENT_BYTES
-) -> Iterator[bytes | Oversized]:
+def split_array(blocks: Iterable[bytes], max_element_bytes: int = MAX_ELEMENT_BYTES) -> Iterator[bytes | Oversized]:
     """Yield the bytes of each element of the array that `blocks` spell, in order; they may not be valid JSON.
 
     Raises NotAnArrayError or BrokenJsonError after the elements before the damage.
@@ -100,7 +98,9 @@ class _Splitter:
         if not self._opened:
             raise NotAnArrayError("the file is empty" if not self._data.strip() else "the file is not a JSON array")
         if not self._closed:
-            raise BrokenJsonError(f"the file ends at byte {self._offset(len(self._data)):,}, in the middle of the array")
+            raise BrokenJsonError(
+                f"the file ends at byte {self._offset(len(self._data)):,}, in the middle of the array"
+            )
 
     def _offset(self, position: int) -> int:
         return self._read + position

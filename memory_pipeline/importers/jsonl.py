@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
-from memory_pipeline.importers.files import DamagedFileError, open_readable, read_lines_file
+from memory_pipeline.importers.files import DamagedFileError, open_readable, read_maybe_gzip
 from memory_pipeline.importers.options import SEE_DOCS, ImportOptions, from_epoch, reject
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.records import IncomingMessage, Rejection, Role
@@ -47,16 +47,14 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 def read_jsonl(path: Path, options: ImportOptions) -> Iterator[IncomingMessage | Rejection]:
     """Yield a message or a rejection for each line of `path` that isn't blank; `-` reads standard input.
 
-    Raises MemoryPipelineError at once where the file can't be opened.
+    Raises MemoryPipelineError where the file can't be opened or is plainly another kind of file. Damage further on
+    ends the file with a rejection, after everything before it.
     """
+    opened: AbstractContextManager[IO[bytes]]
     if path == STDIN:
-        return _read(nullcontext(sys.stdin.buffer), "stdin", options)
-    return _read(open_readable(path), path.name, options)
-
-
-def _read(
-    opened: AbstractContextManager[IO[bytes]], name: str, options: ImportOptions
-) -> Iterator[IncomingMessage | Rejection]:
+        opened, name = nullcontext(sys.stdin.buffer), "stdin"
+    else:
+        opened, name = open_readable(path), path.name
     decode = msgspec.json.Decoder(_Line).decode
     limits, user, project = options.limits, options.user_email, options.project
     number = 0
@@ -142,7 +140,7 @@ def _too_long(origin: str, limit: int) -> Rejection:
 def _lines(stream: IO[bytes], name: str, options: ImportOptions) -> Iterator[bytes | None]:
     """Yield the lines of `stream` without their ends; None for one that is too long to hold."""
     first = True
-    for line in _split_lines(read_lines_file(stream, options.on_bytes), options.max_record_bytes):
+    for line in _split_lines(read_maybe_gzip(stream, options.on_bytes), options.max_record_bytes):
         if first and line is not None:
             for magic, what in _NOT_LINES.items():
                 if line.startswith(magic):

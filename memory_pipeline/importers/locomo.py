@@ -56,6 +56,8 @@ def parse_session_time(text: str) -> datetime | None:
     match = _TIME.fullmatch(text.strip())
     if match is None or match[5].lower() not in _MONTHS or not 1 <= int(match[1]) <= 12:
         return None
+    if match[6] == "9999":  # leaves no room to add the turns' seconds
+        return None
     hour = int(match[1]) % 12 + (12 if match[3].lower() == "p" else 0)
     try:
         return datetime(
@@ -68,12 +70,9 @@ def parse_session_time(text: str) -> datetime | None:
 def read_locomo(path: Path, options: ImportOptions) -> Iterator[IncomingMessage | Rejection]:
     """Yield the turns of every sample in `path`, and rejections for what can't be taken.
 
-    Raises MemoryPipelineError where the file can't be opened or is no JSON array.
+    Raises MemoryPipelineError where the file can't be opened or is no JSON array. Damage further on ends the file with
+    a rejection, after everything before it.
     """
-    return _read(path, options)
-
-
-def _read(path: Path, options: ImportOptions) -> Iterator[IncomingMessage | Rejection]:
     number = 0
     with open_readable(path) as stream:
         try:

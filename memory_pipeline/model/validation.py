@@ -79,7 +79,8 @@ def check_name(name: str, text: str | None, max_characters: int = MAX_NAME_CHARA
         return None
     if len(text) > max_characters:
         return Problem(
-            f"the {name} has {len(text):,} characters, more than {max_characters:,}", f"shorten the {name} in the source"
+            f"the {name} has {len(text):,} characters, more than {max_characters:,}",
+            f"shorten the {name} in the source",
         )
     return check_text(name, text)
 
@@ -87,7 +88,9 @@ def check_name(name: str, text: str | None, max_characters: int = MAX_NAME_CHARA
 def check_id(name: str, text: str) -> Problem | None:
     """Check an id of the source: not blank, at most 512 characters, storable."""
     if not text or text.isspace():
-        return Problem(f"the {name} is empty", f"give every record a {name}; it must stay the same from import to import")
+        return Problem(
+            f"the {name} is empty", f"give every record a {name}; it must stay the same from import to import"
+        )
     return check_name(name, text, MAX_ID_CHARACTERS)
 
 
@@ -118,7 +121,9 @@ def check_sent_at(sent_at: datetime, limits: Limits) -> Problem | None:
     if limits.earliest <= sent_at <= limits.latest:
         return None
     if sent_at < _EPOCH:
-        return Problem(f"the time {sent_at.isoformat()} is before 1970", "correct the time; numbers count as epoch seconds")
+        return Problem(
+            f"the time {sent_at.isoformat()} is before 1970", "correct the time; numbers count as epoch seconds"
+        )
     if sent_at > limits.latest:
         return Problem(
             f"the time {sent_at.isoformat()} is more than a day in the future",
