@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import dagster as dg
@@ -30,14 +32,30 @@ def pipeline_resource(settings: Callable[[], Settings] = load_settings) -> dg.Re
     return open_pipeline
 
 
+_observer: ContextVar[Callable[[int, str], None] | None] = ContextVar("progress_observer", default=None)
+
+
+@contextmanager
+def observed_progress(observer: Callable[[int, str], None]) -> Iterator[None]:
+    """Send the progress of steps that run in this process to `observer` (finished so far, unit) too."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
 def logged_progress(context: dg.AssetExecutionContext, unit: str) -> Progress:
     """Return a progress callback that logs the running total every few seconds."""
     total = 0
     last = time.monotonic()
+    observer = _observer.get()
 
     def progress(finished: int) -> None:
         nonlocal total, last
         total += finished
+        if observer is not None:
+            observer(total, unit)
         if time.monotonic() - last >= _LOG_EVERY_SECONDS:
             last = time.monotonic()
             context.log.info(f"{total:,} {unit} so far")

@@ -39,9 +39,3 @@ class ProviderUnavailableError(ProviderError):
 
 class ExportError(MemoryPipelineError):
     """An export was not published; the last good one is still served."""
-
-
-class ProviderUnavailableError(MemoryPipelineError):
-    """A provider can't be used now (down, refusing, over its limit): the work waits, no record is to blame."""
-
-    exit_code = 3
