@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 
+from memory_pipeline.importers.decoding import UndecodableError, convert, decode
 from memory_pipeline.importers.files import DamagedFileError, Export, open_export
 from memory_pipeline.importers.json_array import BrokenJsonError, Oversized, split_array
-from memory_pipeline.importers.options import ImportOptions, checked, from_epoch, reject
+from memory_pipeline.importers.options import ImportOptions, checked, from_epoch, label, reject
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.records import IncomingMessage, Rejection, Role
 from memory_pipeline.model.validation import Problem
@@ -32,7 +33,7 @@ _AGAIN = "export the data from ChatGPT again; the other messages are not affecte
 
 
 class _Conversation(msgspec.Struct):
-    mapping: dict[str, msgspec.Raw]
+    mapping: dict[str, Any]
     title: str | None = None
     create_time: float | None = None
     id: str | None = None
@@ -41,10 +42,10 @@ class _Conversation(msgspec.Struct):
 
 
 class _Link(msgspec.Struct):
-    """A node as far as the walk needs it; its message is decoded by itself, so that a bad one costs only itself."""
+    """A node as far as the walk needs it; its message is converted by itself, so that a bad one costs only itself."""
 
     parent: str | None = None
-    message: msgspec.Raw = msgspec.Raw(b"null")
+    message: Any = None
 
 
 class _Author(msgspec.Struct):
@@ -70,12 +71,6 @@ class _Message(msgspec.Struct):
     create_time: float | None = None
     recipient: str | None = None
     metadata: _Metadata | None = None
-
-
-_decode_conversation = msgspec.json.Decoder(_Conversation).decode
-_decode_link = msgspec.json.Decoder(_Link).decode
-_decode_message = msgspec.json.Decoder(_Message | None).decode
-_DECODING = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 def conversation_files(export: Export, path: Path) -> dict[str, int]:
@@ -121,8 +116,8 @@ def read_chatgpt(path: Path, options: ImportOptions) -> Iterator[IncomingMessage
 
 def _conversation(element: bytes, origin: str, options: ImportOptions) -> Iterator[IncomingMessage | Rejection]:
     try:
-        conversation = _decode_conversation(element)
-    except _DECODING as error:
+        conversation = decode(element, _Conversation)
+    except UndecodableError as error:
         yield reject(origin, Problem(f"the conversation can't be read: {error}", _AGAIN))
         return
     identity = conversation.conversation_id or conversation.id
@@ -142,12 +137,12 @@ def _conversation(element: bytes, origin: str, options: ImportOptions) -> Iterat
     last_time = conversation.create_time
     for position, (node, raw) in enumerate(thread):
         where = f"{origin}, message {node!r}"
-        try:
-            message = _decode_message(raw)
-        except _DECODING as error:
-            yield reject(where, Problem(f"the message can't be read: {error}", _AGAIN))
+        if raw is None:  # the root, and joints between branches
             continue
-        if message is None:  # the root, and joints between branches
+        try:
+            message = convert(raw, _Message)
+        except UndecodableError as error:
+            yield reject(where, Problem(f"the message can't be read: {error}", _AGAIN))
             continue
         known = message.create_time or last_time
         text, skipped = _text(message)
@@ -209,7 +204,7 @@ def _text(message: _Message) -> tuple[str | None, str]:
     """Return what a message says; or None and the kind of part that is left out."""
     content, role = message.content, message.author.role
     if role not in _ROLES:
-        return None, f"{role[:40]} message"
+        return None, f"{label(role)} message"
     if message.metadata and message.metadata.is_visually_hidden_from_conversation:
         return None, "hidden message"
     if message.recipient not in (None, "", "all"):
@@ -221,7 +216,7 @@ def _text(message: _Message) -> tuple[str | None, str]:
     elif content.content_type in ("text", "multimodal_text"):
         text, alone = _join(content.parts or [])
     else:
-        return None, f"{content.content_type[:40]} content"
+        return None, f"{label(content.content_type)} content"
     return (text, "") if text.strip() else (None, alone)
 
 
@@ -243,9 +238,9 @@ def _join(parts: list[Any]) -> tuple[str, str]:
     return "", "image without text" if images else "message without text"
 
 
-def _thread(nodes: dict[str, msgspec.Raw], leaf: str) -> tuple[list[tuple[str, msgspec.Raw]], Problem | None]:
+def _thread(nodes: dict[str, Any], leaf: str) -> tuple[list[tuple[str, Any]], Problem | None]:
     """Return the (node id, message) path from the root to `leaf`, and what broke it off on the way up, if anything."""
-    path: list[tuple[str, msgspec.Raw]] = []
+    path: list[tuple[str, Any]] = []
     seen: set[str] = set()
     problem = None
     node: str | None = leaf
@@ -259,8 +254,8 @@ def _thread(nodes: dict[str, msgspec.Raw], leaf: str) -> tuple[list[tuple[str, m
             break
         seen.add(node)
         try:
-            link = _decode_link(nodes[node])
-        except _DECODING as error:
+            link = convert(nodes[node], _Link)
+        except UndecodableError as error:
             problem = Problem(f"the thread is broken off: node {node!r} can't be read ({error})", _AGAIN)
             break
         path.append((node, link.message))
@@ -269,13 +264,13 @@ def _thread(nodes: dict[str, msgspec.Raw], leaf: str) -> tuple[list[tuple[str, m
     return path, problem
 
 
-def _only_leaf(nodes: dict[str, msgspec.Raw]) -> str | None:
+def _only_leaf(nodes: dict[str, Any]) -> str | None:
     """Return the one node that is nobody's parent, where there is exactly one: exports of before `current_node`."""
     parents: set[str | None] = set()
     for raw in nodes.values():
         try:
-            parents.add(_decode_link(raw).parent)
-        except _DECODING:  # the walk will come upon it and say so
+            parents.add(convert(raw, _Link).parent)
+        except UndecodableError:  # the walk will come upon it and say so
             continue
     leaves = [node for node in nodes if node not in parents]
     return leaves[0] if len(leaves) == 1 else None

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, cast
 
 from memory_pipeline.model.errors import MemoryPipelineError
 
@@ -83,7 +83,7 @@ class Archive:
 
     def blocks(self, name: str, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
         try:
-            stream = self._archive.open(name)
+            stream = cast(zipfile.ZipExtFile, self._archive.open(name))
         except (*_DAMAGE, RuntimeError, NotImplementedError) as error:  # encrypted; unknown compression
             raise DamagedFileError(f"the archive member can't be read ({error})") from error
         with stream:

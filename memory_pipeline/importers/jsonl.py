@@ -66,7 +66,7 @@ def read_jsonl(path: Path, options: ImportOptions) -> Iterator[IncomingMessage |
                     continue
                 try:
                     record = decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+                except (ValueError, RecursionError) as error:
                     if line.strip():
                         yield reject(f"{name}:{number}", _explain(error))
                     continue
@@ -85,7 +85,7 @@ def _message(
     sent_at = _time(record.sent_at)
     if isinstance(sent_at, Problem):
         return reject(origin, sent_at)
-    email = record.user or user
+    email = user if record.user is None else record.user
     message = IncomingMessage(
         source=record.source,
         source_message_id=record.id,

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from memory_pipeline.importers.decoding import UndecodableError, convert, decode
 from memory_pipeline.importers.files import DamagedFileError, open_readable, read_blocks
 from memory_pipeline.importers.json_array import BrokenJsonError, Oversized, split_array
 from memory_pipeline.importers.options import ImportOptions, checked, reject
@@ -34,7 +35,7 @@ _COMPARE = "compare the file with the published LoCoMo data"
 
 class _Sample(msgspec.Struct):
     sample_id: str
-    conversation: dict[str, msgspec.Raw]
+    conversation: dict[str, Any]
 
 
 class _Turn(msgspec.Struct):
@@ -42,13 +43,6 @@ class _Turn(msgspec.Struct):
     dia_id: str
     text: str = ""
     blip_caption: str | None = None
-
-
-_decode_sample = msgspec.json.Decoder(_Sample).decode
-_decode_turns = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_turn = msgspec.json.Decoder(_Turn).decode
-_decode_text = msgspec.json.Decoder(str).decode
-_DECODING = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 def parse_session_time(text: str) -> datetime | None:
@@ -94,8 +88,8 @@ def read_locomo(path: Path, options: ImportOptions) -> Iterator[IncomingMessage 
 
 def _sample(element: bytes, origin: str, options: ImportOptions) -> Iterator[IncomingMessage | Rejection]:
     try:
-        sample = _decode_sample(element)
-    except _DECODING as error:
+        sample = decode(element, _Sample)
+    except UndecodableError as error:
         yield reject(origin, Problem(f"the sample can't be read: {error}", _COMPARE))
         return
     sessions = sorted(
@@ -105,9 +99,9 @@ def _sample(element: bytes, origin: str, options: ImportOptions) -> Iterator[Inc
     for session, key in sessions:
         where = f"{origin} {sample.sample_id!r}, {key}"
         try:
-            turns = _decode_turns(sample.conversation[key])
-            written = _decode_text(sample.conversation.get(f"{key}_date_time", b'""'))
-        except _DECODING as error:
+            turns = convert(sample.conversation[key], list[Any])
+            written = convert(sample.conversation.get(f"{key}_date_time", ""), str)
+        except UndecodableError as error:
             yield reject(where, Problem(f"the session can't be read: {error}", _COMPARE))
             continue
         started = parse_session_time(written)
@@ -122,7 +116,7 @@ def _sample(element: bytes, origin: str, options: ImportOptions) -> Iterator[Inc
 
 
 def _turn(
-    raw: msgspec.Raw,
+    raw: Any,
     sample_id: str,
     session: int,
     position: int,
@@ -131,8 +125,8 @@ def _turn(
     options: ImportOptions,
 ) -> IncomingMessage | Rejection:
     try:
-        turn = _decode_turn(raw)
-    except _DECODING as error:
+        turn = convert(raw, _Turn)
+    except UndecodableError as error:
         return reject(origin, Problem(f"the turn can't be read: {error}", _COMPARE))
     raw_data: dict[str, Any] = {"dia_id": turn.dia_id, "session": session}
     text = turn.text

@@ -57,6 +57,11 @@ def checked(message: IncomingMessage, limits: Limits) -> IncomingMessage | Rejec
     return message if problem is None else reject(message.origin, problem)
 
 
+def label(text: str) -> str:
+    """Shorten a name found in a file to what may stand in a line of a report: no control characters, no surrogates."""
+    return ascii(text[:40])[1:-1]
+
+
 def from_epoch(seconds: float) -> datetime | Problem:
     """Return the UTC time of `seconds` since 1970."""
     try:

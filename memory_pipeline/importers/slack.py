@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 
+from memory_pipeline.importers.decoding import UndecodableError, decode
 from memory_pipeline.importers.files import DamagedFileError, Export, open_export
 from memory_pipeline.importers.json_array import BrokenJsonError, Oversized, split_array
-from memory_pipeline.importers.options import ImportOptions, checked, reject
+from memory_pipeline.importers.options import ImportOptions, checked, label, reject
 from memory_pipeline.importers.slack_directory import LISTINGS, USER_FILES, Directory, read_directory
 from memory_pipeline.importers.slack_text import plain_text
 from memory_pipeline.model.errors import MemoryPipelineError
@@ -64,10 +65,6 @@ class _Message(msgspec.Struct):
     thread_ts: str | None = None
     files: list[_Titled] | None = None
     attachments: list[_Attachment] | None = None
-
-
-_decode_message = msgspec.json.Decoder(_Message).decode
-_DECODING = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 def slack_files(export: Export, path: Path) -> tuple[str, dict[str, int]]:
@@ -144,7 +141,7 @@ def _day(
     messages.sort(key=lambda each: each[:2])
     for micros, number, message in messages:
         if message.subtype is not None and message.subtype not in SPOKEN_SUBTYPES:
-            options.on_skip(f"{message.subtype[:40]} notice")
+            options.on_skip(f"{label(message.subtype)} notice")
             continue
         text = _text(message, directory)
         if not text.strip():
@@ -162,8 +159,8 @@ def _decode(element: bytes | Oversized, origin: str) -> tuple[int, _Message] | R
     if isinstance(element, Oversized):
         return reject(origin, Problem("the message is too large to hold", _AGAIN))
     try:
-        message = _decode_message(element)
-    except _DECODING as error:
+        message = decode(element, _Message)
+    except UndecodableError as error:
         return reject(origin, Problem(f"the message can't be read: {error}", _AGAIN))
     match = _TS.fullmatch(message.ts)
     if match is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from memory_pipeline.importers.decoding import UndecodableError, decode
 from memory_pipeline.importers.files import DamagedFileError
 from memory_pipeline.importers.json_array import BrokenJsonError, Oversized, split_array
 from memory_pipeline.importers.options import reject
@@ -81,11 +82,6 @@ class Directory:
             self.by_folder[channel.name] = Channel(id=channel.id, title=f"#{channel.name}")
 
 
-_decode_user = msgspec.json.Decoder(_User).decode
-_decode_channel = msgspec.json.Decoder(_Channel).decode
-_DECODING = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
-
-
 def read_directory(directory: Directory, name: str, blocks: Iterable[bytes]) -> Iterator[Rejection]:
     """Add the entries of the listing `name` to `directory`; yield rejections of those that can't be read."""
     number = 0
@@ -97,10 +93,10 @@ def read_directory(directory: Directory, name: str, blocks: Iterable[bytes]) -> 
                 continue
             try:
                 if name in USER_FILES:
-                    directory.add_user(_decode_user(element))
+                    directory.add_user(decode(element, _User))
                 else:
-                    directory.add_channel(_decode_channel(element), name)
-            except _DECODING as error:
+                    directory.add_channel(decode(element, _Channel), name)
+            except UndecodableError as error:
                 yield reject(origin, Problem(f"the entry can't be read: {error}", _REMEDY))
     except (BrokenJsonError, DamagedFileError) as error:
         yield reject(f"{name}, after entry {number}", Problem(f"the rest of the file can't be read: {error}", _REMEDY))

@@ -205,6 +205,6 @@ def check_message(message: IncomingMessage, limits: Limits) -> Problem | None:
 
 def _surrogate(name: str, error: UnicodeEncodeError) -> Problem:
     return Problem(
-        f"the {name} holds half of a surrogate pair (position {error.start}), which is not a character",
+        f"the {name} holds half of a surrogate pair, or a byte that is not UTF-8 (position {error.start})",
         "write the character whole, as UTF-8 or as both halves of the pair",
     )
