@@ -31,5 +31,11 @@ class ProviderError(MemoryPipelineError):
     """An enricher, embedder or summarizer failed for good: bad answer, wrong dimension, NaN, refused."""
 
 
+class ProviderUnavailableError(ProviderError):
+    """A remote provider can't be reached or stayed overloaded through all retries; the same call may succeed later."""
+
+    exit_code = 3
+
+
 class ExportError(MemoryPipelineError):
     """An export was not published; the last good one is still served."""
