@@ -117,7 +117,11 @@ class PostgresServer:
     def wait_ready(self) -> None:
         """Second half of `start`. Raises StoreUnavailableError with the end of the log."""
         child = self.running()
-        child.wait_until(lambda: self._reported_state(child.pid) == "ready", _START_SECONDS)
+        try:
+            child.wait_until(lambda: self._reported_state(child.pid) == "ready", _START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Fast shutdown: sessions end, everything is checkpointed; the kernel's SIGKILL after 30 s."""
