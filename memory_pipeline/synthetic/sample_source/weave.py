@@ -90,8 +90,8 @@ def _small_conversations(
     conversations = []
     last = -1
     for index, size in enumerate(sizes):
-        # One day out of each stretch of equal length: spread over all weeks, but not evenly spaced. Never two on one day:
-        # the day is part of the conversation's id.
+        # One day out of each stretch of equal length: spread over all weeks, but not evenly spaced. Never two on one
+        # day, which is part of the conversation's id.
         last = max(last + 1, int((index + random.random()) * len(free) / len(sizes)))
         day = free[last]
         minute = int((person.hours[0] + random.random() * (person.hours[1] - person.hours[0])) * 60)
