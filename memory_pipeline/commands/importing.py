@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from memory_pipeline.commands.output import err, number, out, print_json
@@ -49,9 +50,8 @@ class Rejections:
         if self.count <= _SHOWN_REJECTIONS:
             self.first.append(rejection)
             if not self._quiet:
-                err.print(
-                    f"[red]rejected[/red] {rejection.origin}: {rejection.reason}; {rejection.remedy}", highlight=False
-                )
+                line = f"{rejection.origin}: {rejection.reason}; {rejection.remedy}"
+                err.print("[red]rejected[/red]", escape(line), highlight=False)
         elif self.count == _SHOWN_REJECTIONS + 1 and not self._quiet:
             err.print(f"[red]more rejections follow[/red]; the first {_SHOWN_REJECTIONS} are above, all are counted")
 

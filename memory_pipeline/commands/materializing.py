@@ -6,6 +6,7 @@ import time
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
 from memory_pipeline.commands.output import err, number, out, print_json, table
@@ -90,9 +91,9 @@ def run_assets(assets: list[str], window: DayWindow, *, quiet: bool) -> list[Run
             bar.update(tasks[current[-1]], state=f"{number(total)} {unit} ({number(round(rate))}/s)")
 
     def end(step: StepReport) -> None:
-        state = (
-            f"{step.seconds:6.2f} s  {_summary(step.metadata)}" if step.succeeded else f"[red]failed[/red] {step.error}"
-        )
+        state = f"{step.seconds:6.2f} s  {_summary(step.metadata)}"
+        if not step.succeeded:
+            state = f"[red]failed[/red] {escape(step.error or '')}"
         bar.update(tasks[step.name], completed=1 if step.succeeded else 0, state=state)
 
     with bar:
@@ -103,7 +104,7 @@ def _summary(metadata: dict[str, int | float | str | bool]) -> str:
     return ", ".join(
         f"{number(float(metadata[label]))} {label.replace('_', ' ')}"
         for label in _SHOWN_METADATA
-        if label in metadata and metadata[label]
+        if metadata.get(label)
     )
 
 

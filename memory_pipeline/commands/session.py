@@ -21,7 +21,8 @@ def project_root() -> Path:
     root = Path(__file__).resolve().parents[2]
     if not (root / INSTANCE_FILE).is_file():
         raise SettingsError(
-            f"{INSTANCE_FILE} is not beside the package ({root}): install memory_pipeline from a checkout (`make demo` does)."
+            f"{INSTANCE_FILE} is not beside the package ({root}): "
+            "install memory_pipeline from a checkout, as `make demo` does."
         )
     return root
 
