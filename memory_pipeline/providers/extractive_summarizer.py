@@ -21,7 +21,7 @@ _FACT_WORDS = 80
 """Of these at most this many for facts, so that the user's own voice is heard where there is one."""
 
 _LONGEST_QUOTE = 240
-_RELEVANCE_WEIGHT = 0.7
+_RELEVANCE_WEIGHT = 0.6
 _FEWEST_TERMS = 3
 _OTHERS_FACTOR = 0.5
 _QUESTION_FACTOR = 0.3
@@ -111,8 +111,9 @@ def _said(turns: Sequence[Turn]) -> list[_Sentence]:
 
 
 def _terms(text: str) -> list[str]:
+    """Return the words that tell a topic. Bare numbers do not: they would make "take 1" and "take 2" strangers."""
     words = _TERM.findall(unicodedata.normalize("NFC", text).casefold())
-    return [word for word in words if word not in _STOP_WORDS]
+    return [word for word in words if word not in _STOP_WORDS and not word.isdigit()]
 
 
 def _shortened(text: str) -> str:

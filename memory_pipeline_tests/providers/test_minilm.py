@@ -56,7 +56,8 @@ def reference_vector(weights: Weights, token_ids: list[int]) -> npt.NDArray[np.f
         return weights[name].astype(np.float64)
 
     def dense(x: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
-        return x @ get(f"{name}.weight").T + get(f"{name}.bias")
+        product: npt.NDArray[np.float64] = x @ get(f"{name}.weight").T + get(f"{name}.bias")
+        return product
 
     def norm(x: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
         centred = x - x.mean(axis=-1, keepdims=True)

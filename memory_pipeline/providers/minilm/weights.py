@@ -24,7 +24,7 @@ Weights = dict[str, npt.NDArray[np.float32]]
 
 
 def model_folder() -> Path:
-    """Return the folder of `model.safetensors` and `tokenizer.json`. Raises ProviderUnavailableError if there is none."""
+    """Return the folder of `model.safetensors` and `tokenizer.json`; ProviderUnavailableError if there is none."""
     spec = importlib.util.find_spec(_PACKAGE)
     folder = None if spec is None or spec.origin is None else Path(spec.origin).parent / "model"
     if folder is None or not (folder / "model.safetensors").is_file() or not (folder / "tokenizer.json").is_file():
@@ -36,7 +36,7 @@ def model_folder() -> Path:
 
 
 def load_weights(path: Path) -> Weights:
-    """Return the tensors of `model.safetensors` by name. Raises ProviderUnavailableError where they are not those known."""
+    """Return the tensors of `model.safetensors` by name; ProviderUnavailableError where they are not those known."""
     from safetensors.numpy import load
 
     content = path.read_bytes()
