@@ -1,4 +1,4 @@
-"""Errors for people: what happened, to which record or setting, and what to do. Each maps to a command-line exit code."""
+"""Errors for people: what happened, to which record or setting, and what to do. Each has an exit code."""
 
 from __future__ import annotations
 

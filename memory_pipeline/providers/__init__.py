@@ -1,1 +1,1 @@
-"""Enrichers, embedders and summarizers: local ones that need no key, and OpenAI-compatible ones. No stores, no Dagster."""
+"""Enrichers, embedders and summarizers: local ones without a key, and OpenAI-compatible ones. No stores."""

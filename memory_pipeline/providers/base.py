@@ -1,4 +1,4 @@
-"""The three plugin interfaces. A provider is named and versioned; the same input gives the same output for a version."""
+"""The three plugin interfaces. Providers are named and versioned; a version answers the same input alike."""
 
 from __future__ import annotations
 

@@ -1,0 +1,3 @@
+"""The asset `consistency_audit`."""
+
+from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Embedded Postgres, Redis and Chroma: for one machine and for the tests."""

@@ -1,0 +1,1 @@
+"""What applications ask for: taking messages in, and answering with memories."""

@@ -1,0 +1,125 @@
+"""Enrichment: every new message is read once by the enricher, and what it finds is stored as facts.
+
+A message that makes the enricher fail goes to the dead letters with the reason; its neighbours are not held up. When
+the enricher's version changes, the messages of a window are read again: facts that come out alike are not touched.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from memory_pipeline.model import ids
+from memory_pipeline.model.errors import ProviderUnavailableError
+from memory_pipeline.model.records import FactDraft, Role, Turn
+from memory_pipeline.model.window import DayWindow, Progress, no_progress
+from memory_pipeline.providers.base import Enricher
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.enrichment import (
+    Failure,
+    FoundFact,
+    UnreadEpisode,
+    mark_failed,
+    take_unenriched,
+    write_facts,
+)
+
+BATCH_EPISODES = 2_000
+
+
+class EnrichReport(msgspec.Struct):
+    """What one enrichment of a window did."""
+
+    messages: int = 0
+    facts_written: int = 0
+    facts_withdrawn: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+
+def enrich(
+    database: Database,
+    enricher: Enricher,
+    window: DayWindow,
+    *,
+    progress: Progress = no_progress,
+    batch_episodes: int = BATCH_EPISODES,
+) -> EnrichReport:
+    """Read every message of the window that this version of the enricher has not read. One transaction a batch."""
+    report = EnrichReport()
+    started = time.monotonic()
+    name = f"{enricher.name}@{enricher.version}"
+    while True:
+        with database.transaction() as connection:
+            episodes = take_unenriched(connection, window, name, batch_episodes)
+            if not episodes:
+                break
+            read, facts, failures = _read(enricher, episodes)
+            written, withdrawn = write_facts(connection, name, read, facts)
+            if failures:
+                mark_failed(connection, failures)
+        report.messages += len(read)
+        report.facts_written += written
+        report.facts_withdrawn += withdrawn
+        report.failed += len(failures)
+        progress(len(episodes))
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _read(
+    enricher: Enricher, episodes: list[UnreadEpisode]
+) -> tuple[list[UnreadEpisode], list[FoundFact], list[Failure]]:
+    read: list[UnreadEpisode] = []
+    facts: list[FoundFact] = []
+    failures: list[Failure] = []
+    for episode in episodes:
+        try:
+            drafts = enricher.enrich(_turn(episode))
+        except ProviderUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the record keeps the reason
+            failures.append(
+                Failure(episode.tenant_id, episode.memory_id, type(error).__name__, str(error) or "no text")
+            )
+            continue
+        read.append(episode)
+        facts.extend(
+            {fact.memory_id: fact for fact in (_fact(episode, enricher.name, draft) for draft in drafts)}.values()
+        )
+    return read, facts, failures
+
+
+def _turn(episode: UnreadEpisode) -> Turn:
+    return Turn(
+        message_id=episode.message_id,
+        conversation_id=episode.conversation_id,
+        role=Role(episode.role),
+        speaker=episode.speaker,
+        content=episode.content,
+        sent_at=episode.sent_at,
+    )
+
+
+def _fact(episode: UnreadEpisode, enricher: str, draft: FactDraft) -> FoundFact:
+    return FoundFact(
+        tenant_id=episode.tenant_id,
+        memory_id=ids.fact_id(
+            episode.message_id, enricher, draft.subject, draft.predicate, draft.object, draft.negated
+        ),
+        user_id=episode.user_id,
+        conversation_id=episode.conversation_id,
+        message_id=episode.message_id,
+        day=episode.day,
+        project=episode.project,
+        content=draft.statement,
+        subject=draft.subject,
+        predicate=draft.predicate,
+        object=draft.object,
+        negated=draft.negated,
+        slot=draft.slot,
+        confidence=draft.confidence,
+        valid_from=draft.valid_from,
+        stated_valid_to=draft.valid_to,
+    )

@@ -1,0 +1,1 @@
+"""Postgres, the record: migrations, connections as the limited roles, and every statement that reads or writes it."""

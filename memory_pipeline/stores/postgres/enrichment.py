@@ -1,0 +1,118 @@
+"""Statements of the enrich and relate stages: taking unread episodes, writing facts, ordering facts in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from memory_pipeline.model.window import DayWindow
+from memory_pipeline.stores.postgres.database import Connection
+from memory_pipeline.stores.postgres.migrate import PACKAGE
+from memory_pipeline.stores.sqlfiles import sql
+
+
+class UnreadEpisode(NamedTuple):
+    """An episode memory with the message it stands for."""
+
+    tenant_id: UUID
+    memory_id: UUID
+    user_id: UUID
+    conversation_id: UUID
+    project: str | None
+    day: date
+    message_id: UUID
+    role: str
+    speaker: str
+    content: str
+    sent_at: datetime
+
+
+class FoundFact(NamedTuple):
+    """A row of the temporary table `found_fact`, in the order of its columns."""
+
+    tenant_id: UUID
+    memory_id: UUID
+    user_id: UUID
+    conversation_id: UUID | None
+    message_id: UUID
+    day: date
+    project: str | None
+    content: str
+    subject: str
+    predicate: str
+    object: str
+    negated: bool
+    slot: str | None
+    confidence: float
+    valid_from: datetime
+    stated_valid_to: datetime | None
+
+
+class Failure(NamedTuple):
+    """Why one memory went to the dead letters."""
+
+    tenant_id: UUID
+    memory_id: UUID
+    failure_class: str
+    failure_text: str
+
+
+def take_unenriched(connection: Connection, window: DayWindow, enricher: str, limit: int) -> list[UnreadEpisode]:
+    """Lock and return episodes of the window that `enricher` (name@version) has not read."""
+    with connection.cursor(row_factory=class_row(UnreadEpisode)) as cursor:
+        return cursor.execute(
+            sql(PACKAGE, "take_unenriched"),
+            {"start": window.start, "end": window.end, "enricher": enricher, "limit": limit},
+        ).fetchall()
+
+
+def write_facts(
+    connection: Connection, enricher: str, read: Sequence[UnreadEpisode], facts: Sequence[FoundFact]
+) -> tuple[int, int]:
+    """Store what `enricher` found in the episodes `read` and mark them; return (facts written, facts withdrawn)."""
+    connection.execute(sql(PACKAGE, "found_fact_table"))
+    with connection.cursor() as cursor, cursor.copy("COPY found_fact FROM STDIN") as copy:
+        for fact in facts:
+            copy.write_row(fact)
+    parameters = {
+        "enricher": enricher,
+        "tenant_ids": [episode.tenant_id for episode in read],
+        "memory_ids": [episode.memory_id for episode in read],
+        "message_ids": [episode.message_id for episode in read],
+    }
+    withdrawn = connection.execute(sql(PACKAGE, "withdraw_facts"), parameters).rowcount
+    written = connection.execute(sql(PACKAGE, "upsert_facts"), parameters).rowcount
+    connection.execute(sql(PACKAGE, "mark_enriched"), parameters)
+    return written, withdrawn
+
+
+def mark_failed(connection: Connection, failures: Sequence[Failure]) -> None:
+    """Move memories to the dead letters, with the reason."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE memories SET status = 'failed', failure_class = %(failure_class)s, failure_text = %(failure_text)s,"
+            " attempts = attempts + 1, version = version + 1, updated_at = now()"
+            " WHERE tenant_id = %(tenant_id)s AND memory_id = %(memory_id)s",
+            [failure._asdict() for failure in failures],
+        )
+
+
+def relate_facts(connection: Connection, window: DayWindow) -> tuple[int, int]:
+    """Order the facts that share a slot with one of the window; return (facts changed, relations written).
+
+    Within a slot (of one subject of one user) the facts form runs of the same object and polarity. A run ends when the
+    next one begins: its facts are superseded by the first fact of the next run, and valid until then. Facts within a
+    run support its first. The outcome depends on the set of facts alone, so it does not matter when or how often this
+    runs; one run at a time does it (advisory lock), because two that see different facts would undo each other.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext('relate_facts'))")
+    parameters = {"start": window.start, "end": window.end}
+    connection.execute(sql(PACKAGE, "fact_runs"), parameters)
+    changed = connection.execute(sql(PACKAGE, "end_superseded_facts")).rowcount
+    connection.execute(sql(PACKAGE, "drop_stale_relations"), parameters)
+    written = connection.execute(sql(PACKAGE, "insert_relations")).rowcount
+    return changed, written

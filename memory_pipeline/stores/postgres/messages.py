@@ -1,0 +1,101 @@
+"""Messages and conversations in Postgres: bulk insertion that may be repeated, and reading turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from memory_pipeline.stores.postgres.database import Connection
+from memory_pipeline.stores.postgres.migrate import PACKAGE
+from memory_pipeline.stores.sqlfiles import sql
+
+
+class IncomingRow(NamedTuple):
+    """A row of the temporary table `incoming`, in the order of its columns. Ids are hexadecimal text."""
+
+    message_id: str
+    conversation_id: str
+    user_id: str
+    source: str
+    source_message_id: str
+    source_conversation_id: str
+    conversation_title: str | None
+    project: str | None
+    role: str
+    speaker: str | None
+    content: str
+    sent_at: datetime
+    position: int
+    raw_data: str | None
+    memory_id: str | None
+    """None where the message gets no episode memory (system and tool messages)."""
+    memory_speaker: str
+    """Who is named in the episode: the speaker, else the user's display name or the role."""
+
+
+class Inserted(NamedTuple):
+    """What became of one batch; what was neither inserted nor in conflict was there already."""
+
+    inserted: int
+    conflicting: frozenset[tuple[str, str]]
+    """(source, source message id) of rows whose id is taken by other content."""
+
+
+class MessageDay(NamedTuple):
+    """Messages of one UTC day."""
+
+    day: date
+    messages: int
+    tenants: int
+
+
+class ConversationTurn(NamedTuple):
+    """One message as recall shows it."""
+
+    message_id: UUID
+    conversation_id: UUID
+    role: str
+    speaker: str
+    content: str
+    sent_at: datetime
+
+
+def insert_messages(
+    connection: Connection, rows: Sequence[IncomingRow], *, actor: str, correlation_id: UUID
+) -> Inserted:
+    """Insert messages, episodes, conversations and events of one batch within a tenant transaction.
+
+    (source, source_message_id) must be unique within the batch. Messages that are there already are left as they are.
+    """
+    connection.execute(sql(PACKAGE, "incoming_table"))
+    with connection.cursor() as cursor, cursor.copy("COPY incoming FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+    connection.execute(sql(PACKAGE, "insert_conversations"))
+    counted = connection.execute(
+        sql(PACKAGE, "insert_messages"), {"actor": actor, "correlation_id": correlation_id}
+    ).fetchone()
+    inserted = int(counted[0]) if counted else 0
+    if inserted == len(rows):
+        return Inserted(inserted, frozenset())
+    conflicts = connection.execute(sql(PACKAGE, "conflicting_messages")).fetchall()
+    return Inserted(inserted, frozenset((source, source_message_id) for source, source_message_id in conflicts))
+
+
+def message_days(connection: Connection) -> list[MessageDay]:
+    """Return how many messages each UTC day holds, over all tenants the connection may see, in order."""
+    with connection.cursor(row_factory=class_row(MessageDay)) as cursor:
+        return cursor.execute(sql(PACKAGE, "message_days")).fetchall()
+
+
+def last_turns(connection: Connection, tenant_id: UUID, conversation_id: UUID, turns: int) -> list[ConversationTurn]:
+    """Return the newest `turns` messages of a conversation, oldest first."""
+    with connection.cursor(row_factory=class_row(ConversationTurn)) as cursor:
+        return cursor.execute(
+            sql(PACKAGE, "last_turns"),
+            {"tenant_id": tenant_id, "conversation_id": conversation_id, "turns": turns},
+        ).fetchall()

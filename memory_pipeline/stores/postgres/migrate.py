@@ -1,0 +1,113 @@
+"""Plain-SQL migrations: applied in order under an advisory lock, recorded with their hash, checked by every process."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.resources import files
+from typing import LiteralString, NamedTuple
+
+import psycopg
+from psycopg.rows import class_row
+
+from memory_pipeline.model.errors import SchemaVersionError, StoreUnavailableError
+from memory_pipeline.stores.sqlfiles import sql
+
+PACKAGE = "memory_pipeline.stores.postgres"
+_ADVISORY_LOCK = 0x6D656D6F7279  # "memory" in ASCII
+_FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
+
+
+class Migration(NamedTuple):
+    """One migration file, or one row of migration_history (whose text is not kept)."""
+
+    version: int
+    name: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.version:04d}_{self.name} ({self.sha256[:12]})"
+
+
+def shipped_migrations() -> dict[Migration, LiteralString]:
+    """Return the migrations of this package with their text, in order."""
+    found: dict[Migration, LiteralString] = {}
+    for file in sorted(files("memory_pipeline.migrations").iterdir(), key=lambda entry: entry.name):
+        match = _FILE_NAME.fullmatch(file.name)
+        if match:
+            text = file.read_text(encoding="utf-8")
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            found[Migration(int(match["version"]), match["name"], digest)] = text
+    return found
+
+
+def migrate(admin_url: str) -> list[str]:
+    """Bring the database to the shipped schema and return the names of the migrations applied now.
+
+    Two migrators at once are safe: one waits on the advisory lock and then finds nothing to do. Each migration is one
+    transaction with its history row, so a failure leaves the schema at the last whole migration. Raises
+    SchemaVersionError where the history does not fit what this process ships.
+    """
+    shipped = shipped_migrations()
+    try:
+        connection = psycopg.connect(admin_url, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise StoreUnavailableError(f"Postgres can't be reached for migrating: {error}") from error
+    with connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_LOCK])
+        with connection.transaction():
+            connection.execute(sql(PACKAGE, "bootstrap"))
+        applied = _recorded(connection)
+        _refuse_unknown_history(list(shipped), applied)
+        pending = list(shipped)[len(applied) :]
+        for migration in pending:
+            with connection.transaction():
+                connection.execute("SET LOCAL ROLE memory_owner")
+                connection.execute("SET LOCAL search_path = memory, public")
+                connection.execute(shipped[migration])
+                connection.execute(
+                    "INSERT INTO migration_history (version, name, sha256) VALUES (%s, %s, %s)", migration
+                )
+        connection.execute("SELECT pg_advisory_unlock(%s)", [_ADVISORY_LOCK])
+        return [f"{migration.version:04d}_{migration.name}" for migration in pending]
+
+
+def check_schema(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Raise SchemaVersionError unless the database has exactly the migrations that this process ships."""
+    shipped = list(shipped_migrations())
+    try:
+        applied = _recorded(connection)
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.InvalidSchemaName,
+        psycopg.errors.InsufficientPrivilege,
+    ) as error:
+        raise SchemaVersionError(
+            f"the database has no memory schema; expected {shipped[-1]}. Run `memory-pipeline migrate`."
+        ) from error
+    _refuse_unknown_history(shipped, applied)
+    if len(applied) < len(shipped):
+        found = applied[-1] if applied else "an empty history"
+        raise SchemaVersionError(
+            f"the schema is older than this program: expected {shipped[-1]}, found {found}. "
+            "Run `memory-pipeline migrate`."
+        )
+
+
+def _recorded(connection: psycopg.Connection[tuple[object, ...]]) -> list[Migration]:
+    with connection.cursor(row_factory=class_row(Migration)) as cursor:
+        return cursor.execute("SELECT version, name, sha256 FROM memory.migration_history ORDER BY version").fetchall()
+
+
+def _refuse_unknown_history(shipped: list[Migration], applied: list[Migration]) -> None:
+    if len(applied) > len(shipped):
+        raise SchemaVersionError(
+            f"the schema is newer than this program: expected {shipped[-1]}, found {applied[-1]}. "
+            "Upgrade memory_pipeline; the schema is never taken back."
+        )
+    for expected, found in zip(shipped, applied, strict=False):
+        if expected != found:
+            raise SchemaVersionError(
+                f"migration {found.version:04d} was edited after it was applied: expected {expected}, found {found}. "
+                "Put the file back as it was and write a new migration."
+            )

@@ -1,0 +1,76 @@
+"""Tenants and users: finding and creating them. Needs a connection that may see all tenants (memory_pipeline)."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from memory_pipeline.model.errors import NotFoundError
+from memory_pipeline.stores.postgres.database import Connection
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class User(NamedTuple):
+    tenant_id: UUID
+    user_id: UUID
+    email: str
+    display_name: str
+    tenant_slug: str
+
+
+def ensure_tenant(connection: Connection, slug: str) -> UUID:
+    """Return the tenant with this slug, created if there is none."""
+    if not _SLUG.fullmatch(slug):
+        raise NotFoundError(
+            f"{slug!r} can't be a tenant: a slug is lower-case letters, digits and hyphens, at most 63 of them."
+        )
+    connection.execute("INSERT INTO tenants (slug, name) VALUES (%s, %s) ON CONFLICT (slug) DO NOTHING", [slug, slug])
+    return tenant_id_of(connection, slug)
+
+
+def tenant_id_of(connection: Connection, slug: str) -> UUID:
+    row = connection.execute("SELECT tenant_id FROM tenants WHERE slug = %s", [slug]).fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no tenant {slug!r}; `memory-pipeline status` lists those there are.")
+    return UUID(str(row[0]))
+
+
+def all_tenants(connection: Connection) -> dict[UUID, str]:
+    """Return every tenant's slug by id."""
+    return dict(connection.execute("SELECT tenant_id, slug FROM tenants ORDER BY slug").fetchall())
+
+
+def ensure_user(connection: Connection, tenant_id: UUID, email: str, display_name: str) -> UUID:
+    """Return the tenant's user with this e-mail (compared in lower case), created if there is none."""
+    connection.execute(
+        "INSERT INTO users (tenant_id, email, display_name) VALUES (%s, %s, %s)"
+        " ON CONFLICT (tenant_id, email) DO NOTHING",
+        [tenant_id, email.lower(), display_name],
+    )
+    row = connection.execute(
+        "SELECT user_id FROM users WHERE tenant_id = %s AND email = %s", [tenant_id, email.lower()]
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(f"user {email!r} could neither be found nor created.")
+    return UUID(str(row[0]))
+
+
+def find_user(connection: Connection, email: str, tenant_slug: str | None = None) -> User:
+    """Return the user with this e-mail. Raises NotFoundError where there is none, or several and no tenant is named."""
+    with connection.cursor(row_factory=class_row(User)) as cursor:
+        users = cursor.execute(
+            "SELECT tenant_id, user_id, email, display_name, slug AS tenant_slug"
+            " FROM users JOIN tenants USING (tenant_id)"
+            " WHERE email = %s AND slug = coalesce(%s, slug) ORDER BY slug",
+            [email.lower(), tenant_slug],
+        ).fetchall()
+    if not users:
+        raise NotFoundError(f"there is no user {email!r}" + (f" in tenant {tenant_slug!r}." if tenant_slug else "."))
+    if len(users) > 1:
+        tenants = ", ".join(user.tenant_slug for user in users)
+        raise NotFoundError(f"{email!r} is a user of several tenants ({tenants}): name one with --tenant.")
+    return users[0]
