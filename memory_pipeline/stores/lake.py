@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,17 +82,19 @@ def write_days(
     """Write the files of every day in `window` from batches that are ordered by their column `day` (date32).
 
     Each day is switched when it is complete, so a failure leaves every day old or new and whole; days without rows lose
-    their file. Memory is bounded by two batches and one row group, whatever the number of rows. Raises ExportError where
-    the disk refuses.
+    their file. Memory is bounded by two batches and one row group, whatever the number of rows. Raises ExportError
+    where the disk refuses.
     """
     started = perf_counter()
-    with _writing(root, table) as writer:
-        position = batches.schema.get_field_index("day")
-        for batch in _read_ahead(batches):
+    position = batches.schema.get_field_index("day")
+    with _writing(root, table) as writer, closing(_read_ahead(batches)) as ahead:
+        for batch in ahead:
             rows = batch.remove_column(position)
             for day, start, length in _runs(batch.column(position)):
                 if not window.start <= day < window.end:
-                    raise ExportError(f"table {table}: a row of {day} came in the window {window.start} to {window.end}.")
+                    raise ExportError(
+                        f"table {table}: a row of {day} came in the window {window.start} to {window.end}."
+                    )
                 writer.write(f"day={day}/{FILE_NAME}", rows.slice(start, length))
             progress(batch.num_rows)
         files = writer.finish()
@@ -102,8 +105,8 @@ def write_days(
 def write_whole(root: Path, table: str, batches: pa.RecordBatchReader, progress: Progress) -> LakeReport:
     """Write a dimension as one file. Otherwise as `write_days`."""
     started = perf_counter()
-    with _writing(root, table) as writer:
-        for batch in _read_ahead(batches):
+    with _writing(root, table) as writer, closing(_read_ahead(batches)) as ahead:
+        for batch in ahead:
             writer.write(FILE_NAME, batch)
             progress(batch.num_rows)
         files = writer.finish()
@@ -206,7 +209,9 @@ class _TableWriter:
         if self._open is None or self._name is None:
             return
         self._open.close()
-        self._finished.append(self._flushers.submit(_switch, self._path(), self._folder / self._name, self._name, self._rows))
+        self._finished.append(
+            self._flushers.submit(_switch, self._path(), self._folder / self._name, self._name, self._rows)
+        )
         self._open, self._rows = None, 0
 
     def _path(self) -> Path:
@@ -251,13 +256,13 @@ def _runs(days: pa.Array) -> Iterator[tuple[date, int, int]]:
     """Yield (day, start, length) for each run of equal days."""
     numbers = days.cast("int32").to_numpy()
     starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         if end > start:
             yield _EPOCH + timedelta(days=int(numbers[start])), start, end - start
 
 
-def _read_ahead(batches: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    """Yield the batches, with the next one on its way while this one is worked on."""
+def _read_ahead(batches: pa.RecordBatchReader) -> Generator[pa.RecordBatch]:
+    """Yield the batches, with the next one on its way while this one is worked on. Close it before `batches`."""
     with ThreadPoolExecutor(1, thread_name_prefix="lake-read") as reader:
         pending = reader.submit(next, batches, None)
         while (batch := pending.result()) is not None:
@@ -306,3 +311,10 @@ def require_table(table: str, known: tuple[str, ...]) -> None:
     """Raise unless `table` is one of `known`."""
     if table not in known:
         raise MemoryPipelineError(f"there is no lake table {table!r}; there are {', '.join(known)}.")
+
+
+def rows_in(paths: list[str]) -> int:
+    """Return the number of rows of some Parquet files, from their footers."""
+    import pyarrow.parquet as pq
+
+    return sum(int(pq.read_metadata(path).num_rows) for path in paths)
