@@ -1,4 +1,4 @@
-"""Puts the definitions together. A test can swap the resource: `build_definitions(resource_overrides={"pipeline": …})`."""
+"""Puts the definitions together. A test can swap the stores: `build_definitions(resource_overrides=…)`."""
 
 from __future__ import annotations
 

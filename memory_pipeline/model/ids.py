@@ -80,6 +80,15 @@ def vector_id(memory_id: UUID, chunk: int) -> str:
     return f"memory_{memory_id}" if chunk == 0 else f"memory_{memory_id}:{chunk}"
 
 
+def parse_vector_id(text: str) -> tuple[UUID, int]:
+    """Return memory id and chunk of a vector id. Raises ValueError where it is not one of ours."""
+    memory, colon, chunk = text.removeprefix("memory_").partition(":")
+    memory_id, number = UUID(memory), int(chunk) if colon else 0
+    if vector_id(memory_id, number) != text:
+        raise ValueError(f"{text!r} is not the id of a vector")
+    return memory_id, number
+
+
 def bucket_of(memory_id: UUID, buckets: int = 4096) -> int:
     """The audit bucket of a memory: its id's low bits, so that Postgres and Python agree without a hash function."""
     return memory_id.int % buckets

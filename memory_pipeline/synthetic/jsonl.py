@@ -1,7 +1,8 @@
 """The JSONL format of conversations: one message per line, as importers read it and as the generator writes it.
 
-Keys: `id`, `conversation_id`, `content`, `sent_at` (ISO 8601, UTC, with Z), `role`, `position`, and where they are known
-`speaker`, `user` (e-mail), `title`, `project`. The bundled sample holds several tenants in one file and so has `tenant` too.
+Keys: `id`, `conversation_id`, `content`, `sent_at` (ISO 8601, UTC, with Z), `role`, `position`, and where they are
+known `speaker`, `user` (e-mail), `title`, `project`. The bundled sample, which holds several tenants in one file, has
+`tenant` too.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def _start_file(tenant_slug: str, path: Path, taken: dict[str, Path]) -> Path:
     for other_slug, other in taken.items():
         if other == path:
             raise MemoryPipelineError(
-                f"Tenants {other_slug!r} and {tenant_slug!r} would both be written to {path}; give each a file of its own."
+                f"Tenants {other_slug!r} and {tenant_slug!r} would both be written to {path}; give each its own file."
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     _partial(path).write_bytes(b"")

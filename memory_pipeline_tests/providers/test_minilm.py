@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from memory_pipeline.model.errors import ProviderError
+from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
 from memory_pipeline.providers.minilm.embedder import MiniLMEmbedder, batches_by_length
 from memory_pipeline.providers.minilm.graph import cached_graph
 from memory_pipeline.providers.minilm.weights import Weights, load_weights, model_folder
@@ -56,7 +56,8 @@ def reference_vector(weights: Weights, token_ids: list[int]) -> npt.NDArray[np.f
         return weights[name].astype(np.float64)
 
     def dense(x: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
-        return x @ get(f"{name}.weight").T + get(f"{name}.bias")
+        product: npt.NDArray[np.float64] = x @ get(f"{name}.weight").T + get(f"{name}.bias")
+        return product
 
     def norm(x: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
         centred = x - x.mean(axis=-1, keepdims=True)
@@ -81,7 +82,8 @@ def reference_vector(weights: Weights, token_ids: list[int]) -> npt.NDArray[np.f
         inner = inner * 0.5 * (1 + erf(inner / math.sqrt(2)))
         x = norm(x + dense(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
     mean: npt.NDArray[np.float64] = x.mean(axis=0)
-    return mean / np.linalg.norm(mean)
+    unit: npt.NDArray[np.float64] = mean / np.linalg.norm(mean)
+    return unit
 
 
 def test_vectors_equal_an_independent_bert(embedder: MiniLMEmbedder, tokenizer: Tokenizer) -> None:
@@ -164,7 +166,9 @@ def test_texts_without_sentences_are_split_whole(embedder: MiniLMEmbedder, text:
     st.lists(
         st.one_of(
             st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
-            st.sampled_from(["word ", "\n\n", "한국어", "é", "e\u0301", "\u0301", "İ", "[SEP]", "a" * 120, ".", "ि", "\x00"]),
+            st.sampled_from(
+                ["word ", "\n\n", "한국어", "é", "e\u0301", "\u0301", "İ", "[SEP]", "a" * 120, ".", "ि", "\x00"]
+            ),
         ),
         min_size=1,
         max_size=12,
@@ -211,7 +215,7 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     content[-1] ^= 1
     other = tmp_path / "model.safetensors"
     other.write_bytes(content)
-    with pytest.raises(ProviderError, match="does not hold the weights"):
+    with pytest.raises(ProviderUnavailableError, match="does not hold the weights"):
         cached_graph(other, tmp_path / "cache")
 
 

@@ -1,3 +1,1 @@
 """The asset `consistency_audit`."""
-
-from __future__ import annotations

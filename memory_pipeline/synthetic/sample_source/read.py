@@ -1,9 +1,10 @@
 """Reads the hand-written texts of the sample.
 
-`people/<name>.txt`: a head (`Name <e-mail>`, `tenant:`, `hours:` 17-21 UTC, `share:` of small talk relative to the others),
-then conversations: `@ 2026-06-01 19:12 | title | project` (project optional) and turns `U:` (user), `A:` (assistant).
-`smalltalk/<tenant>.txt`: groups `[title] field | field`, optionally `for: person`, with the ways to ask (`U:`) and to answer
-(`A:`) and the rows (`- value | value`) that fill them. `smalltalk/everyone.txt`: closing exchanges, `user | assistant`.
+`people/<name>.txt`: a head (`Name <e-mail>`, `tenant:`, `hours:` 17-21 UTC, `share:` of small talk, 1 is usual), then
+conversations: `@ 2026-06-01 19:12 | title | project` (project optional) and turns `U:` (user), `A:` (assistant).
+`smalltalk/<tenant>.txt`: groups `[title] field | field`, optionally `for: person`, with the ways to ask (`U:`) and to
+answer (`A:`) and the rows (`- value | value`) that fill them. `smalltalk/everyone.txt`: closing exchanges,
+`user | assistant`.
 """
 
 from __future__ import annotations
@@ -82,10 +83,14 @@ def _read_conversation(path: Path, block: str) -> Conversation:
     started_at = datetime.strptime(when, "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
     conversation = Conversation(started_at, title, project[0] if project else None)
     if len(lines) % 2:
-        raise MemoryPipelineError(f"{path.name}: the conversation {headline!r} ends without an answer; add an `A:` line.")
+        raise MemoryPipelineError(
+            f"{path.name}: the conversation {headline!r} ends without an answer; add an `A:` line."
+        )
     for asked, answered in zip(lines[::2], lines[1::2], strict=True):
         if not (asked.startswith("U: ") and answered.startswith("A: ")):
-            raise MemoryPipelineError(f"{path.name}: after {headline!r}, {asked!r} and its answer aren't a `U:` and an `A:`.")
+            raise MemoryPipelineError(
+                f"{path.name}: after {headline!r}, {asked!r} and its answer aren't a `U:` and an `A:`."
+            )
         conversation.exchanges.append(Exchange(asked[3:].strip(), answered[3:].strip()))
     return conversation
 

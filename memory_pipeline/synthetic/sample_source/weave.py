@@ -86,12 +86,14 @@ def _small_conversations(
     while sum(sizes) < round(_SMALL_EXCHANGES * person.share):
         sizes.append(_pick(_SIZES, random))
     written = {conversation.started_at.date() for conversation in person.conversations}
-    free = [day for day in (FIRST_DAY + timedelta(days) for days in range(DAYS)) if day not in written]
+    days = (FIRST_DAY + timedelta(days) for days in range(DAYS))
+    # Nobody asks before having introduced themselves, which is what each story begins with.
+    free = [day for day in days if day not in written and day > min(written)]
     conversations = []
     last = -1
     for index, size in enumerate(sizes):
-        # One day out of each stretch of equal length: spread over all weeks, but not evenly spaced. Never two on one day:
-        # the day is part of the conversation's id.
+        # One day out of each stretch of equal length: spread over all weeks, but not evenly spaced. Never two on one
+        # day, which is part of the conversation's id.
         last = max(last + 1, int((index + random.random()) * len(free) / len(sizes)))
         day = free[last]
         minute = int((person.hours[0] + random.random() * (person.hours[1] - person.hours[0])) * 60)
