@@ -71,7 +71,9 @@ class PostgresServer:
         self.port = port
         self._copies = Path(os.path.abspath(copies))
         self._account = server_account()
-        self.socket_dir = _usable_socket_dir(Path(os.path.abspath(socket_dir)), self._socket_port)
+        wanted = Path(os.path.abspath(socket_dir))
+        self.socket_dir = _usable_socket_dir(wanted, self._socket_port)
+        self._socket_dir_is_temporary = self.socket_dir != wanted
         self.child: Child | None = None
 
     # -- addresses --
@@ -128,6 +130,8 @@ class PostgresServer:
         if self.child is not None:
             self.child.stop(signal.SIGINT, _STOP_SECONDS)
             self.child = None
+            if self._socket_dir_is_temporary:
+                shutil.rmtree(self.socket_dir)
 
     def kill(self) -> None:
         """End it as a crash would (for tests of recovery); `start` brings it back on the same addresses."""
