@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     embedding_api_key: str | None = Field(None, description="Key for that endpoint, where it asks for one.")
     embedding_model: str = Field("text-embedding-3-small", description="Model name sent to that endpoint.")
     embedding_dimension: int = Field(1536, ge=1, le=16000, description="Dimension that model answers with.")
-    embedding_batch_tokens: int = Field(4096, ge=256, description="Padded tokens per local embedding batch.")
+    embedding_batch_tokens: int = Field(512, ge=256, description="Padded tokens per local embedding batch.")
     enricher: Literal["local"] = Field("local", description="Which enricher finds facts.")
     chroma_documents: Literal["full", "none"] = Field(
         "full", description="Store each memory as JSON beside its vector, or ids and metadata only."

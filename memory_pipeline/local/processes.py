@@ -105,14 +105,12 @@ def listens_on(pid: int, port: int) -> bool:
         fields = line.split()
         if fields[3] == "0A" and fields[1] == f"0100007F:{port:04X}":
             inodes.add(f"socket:[{fields[9]}]")
-    try:
-        descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    for descriptor in descriptors:
-        with contextlib.suppress(FileNotFoundError):  # closed since we listed it
-            if os.readlink(descriptor) in inodes:
-                return True
+    # Not found: closed since we listed it, or the process has ended. Not allowed: it is ending.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"/proc/{pid}/fd/{descriptor}") in inodes:
+                    return True
     return False
 
 
@@ -177,6 +175,14 @@ class Child:
                 )
             time.sleep(_POLL_SECONDS)
 
+    def wait_for_success(self, timeout: float) -> None:
+        """For a command that ends by itself. Raises StoreUnavailableError with the end of the log if it ends with
+        another code than 0 or not within `timeout` seconds."""
+        code = self.wait(timeout)
+        if code != 0:
+            what = f"did not end within {timeout:g} s" if code is None else f"ended with code {code}"
+            raise StoreUnavailableError(f"{self.name} {what}. End of {self.log}:\n" + log_tail(self.log))
+
     def send_signal(self, number: int) -> None:
         """Signal the server's own process; nothing happens if it has ended."""
         self._process.send_signal(number)
@@ -190,13 +196,16 @@ class Child:
 
     def suspend(self) -> None:
         """SIGSTOP the server and everything below it: it keeps its connections and answers nothing."""
-        for pid in [self.pid, *descendants(self.pid)]:
-            os.kill(pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Undo `suspend`."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: int) -> None:
         for pid in [self.pid, *descendants(self.pid)]:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # ended since we listed it
+                os.kill(pid, number)
 
     def kill(self) -> None:
         """SIGKILL the server and everything below it, as a crash would; gone when this returns."""

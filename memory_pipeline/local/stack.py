@@ -116,11 +116,11 @@ def local_stack(
 
     Raises SettingsError if only some of the stores are given, StoreUnavailableError if a server does not start.
     """
-    home = reachable_home(settings.home, say)
     own_stores = _given_stores(settings)
     if own_stores is not None:
-        yield own_stores | _places(home)
+        yield own_stores | _places(Path(os.path.abspath(settings.home.expanduser())))
         return
+    home = reachable_home(settings.home, say)
     run = home / "run"
     run.mkdir(mode=0o711, exist_ok=True)
     with (
@@ -157,8 +157,9 @@ def _given_stores(settings: Settings) -> dict[str, str] | None:
 
 def _places(home: Path) -> dict[str, str]:
     dagster_home = home / "dagster"
-    dagster_home.mkdir(mode=0o700, exist_ok=True)
-    return {"MEMORY_HOME": str(home), "DAGSTER_HOME": str(dagster_home)}
+    dagster_home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # A run over a range of days writes an event per day and asset; one by one that is 20 ms each, in batches next to none.
+    return {"MEMORY_HOME": str(home), "DAGSTER_HOME": str(dagster_home), "DAGSTER_EVENT_BATCH_SIZE": "1000"}
 
 
 def _open_private(path: str, flags: int) -> int:
@@ -232,7 +233,7 @@ def _owned_stack(
         finally:
             _wait_for_joiners(users_lock, say)
     finally:
-        # No new joiners from here on; then all three stop at once, and each is waited for.
+        # No new joiners from here on; then each server is stopped, also where stopping another one fails.
         state_path.unlink(missing_ok=True)
         with contextlib.ExitStack() as stops:
             for server in (postgres, redis, chroma):

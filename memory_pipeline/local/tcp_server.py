@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import os
 from pathlib import Path
 
 from memory_pipeline.local.processes import Child, free_port, listens_on
@@ -20,7 +21,7 @@ class TcpServer(abc.ABC):
     stop_signal: int
 
     def __init__(self, data_dir: Path, log: Path, port: int) -> None:
-        self.data_dir = data_dir
+        self.data_dir = Path(os.path.abspath(data_dir))
         self.log = log
         self.port = port
         self.child: Child | None = None
@@ -52,8 +53,8 @@ class TcpServer(abc.ABC):
             child = self.running()
             try:
                 child.wait_until(self._ready, _START_SECONDS)
-            except StoreUnavailableError:
-                ended = child.exit_code is not None
+            except BaseException as error:
+                ended = isinstance(error, StoreUnavailableError) and child.exit_code is not None
                 self.stop()
                 if not (ended and self._may_change_port and tries_left):
                     raise

@@ -31,11 +31,14 @@ class ProviderError(MemoryPipelineError):
     """An enricher, embedder or summarizer failed for good: bad answer, wrong dimension, NaN, refused."""
 
 
-class ExportError(MemoryPipelineError):
-    """An export was not published; the last good one is still served."""
+class ProviderUnavailableError(ProviderError):
+    """A provider as a whole can't be used: not installed, unreachable, overloaded, or refusing the key.
 
-
-class ProviderUnavailableError(MemoryPipelineError):
-    """A provider can't be used now (down, refusing, over its limit): the work waits, no record is to blame."""
+    No record is to blame: work that meets it must wait or stop, and never count as failed for good.
+    """
 
     exit_code = 3
+
+
+class ExportError(MemoryPipelineError):
+    """An export was not published; the last good one is still served."""

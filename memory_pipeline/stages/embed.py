@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from memory_pipeline.model.errors import ProviderError
+from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
 from memory_pipeline.model.window import DayWindow, Progress, no_progress
 from memory_pipeline.providers.base import Embedder, Vectors
 from memory_pipeline.stores.postgres.database import Database
@@ -100,6 +100,8 @@ def _embed_or_isolate(embedder: Embedder, texts: Sequence[str]) -> list[np.ndarr
     try:
         vectors: Vectors = embedder.embed(texts)
         return list(vectors)
+    except ProviderUnavailableError:
+        raise
     except ProviderError as error:
         if len(texts) == 1:
             return [error]

@@ -1,0 +1,1 @@
+"""Thin Dagster definitions, one folder per data product. A body reads: open, call the stage, say what happened."""

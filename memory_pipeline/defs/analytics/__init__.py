@@ -1,0 +1,1 @@
+"""The Parquet lake and the published DuckDB file."""

@@ -1,0 +1,76 @@
+"""What every asset shares: owners, the resource with the stores, and telling Dagster what a stage reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import dagster as dg
+import msgspec
+
+from memory_pipeline.model.window import Progress
+from memory_pipeline.settings import Settings, load_settings
+from memory_pipeline.stages.pipeline import Pipeline
+
+OWNERS = ["team:memory-platform"]
+PipelineResource = dg.ResourceParam[Pipeline]
+
+_LOG_EVERY_SECONDS = 5.0
+
+
+def pipeline_resource(settings: Callable[[], Settings] = load_settings) -> dg.ResourceDefinition:
+    """Return the resource `pipeline`: stores and providers of the settings at the time the run starts."""
+
+    @dg.resource(description="Stores and providers, from the MEMORY_* settings.")
+    def open_pipeline(_context: dg.InitResourceContext) -> Iterator[Pipeline]:
+        with Pipeline(settings()) as pipeline:
+            yield pipeline
+
+    return open_pipeline
+
+
+_observer: ContextVar[Callable[[int, str], None] | None] = ContextVar("progress_observer", default=None)
+
+
+@contextmanager
+def observed_progress(observer: Callable[[int, str], None]) -> Iterator[None]:
+    """Send the progress of steps that run in this process to `observer` (finished so far, unit) too."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+def logged_progress(context: dg.AssetExecutionContext, unit: str) -> Progress:
+    """Return a progress callback that logs the running total every few seconds."""
+    total = 0
+    last = time.monotonic()
+    observer = _observer.get()
+
+    def progress(finished: int) -> None:
+        nonlocal total, last
+        total += finished
+        if observer is not None:
+            observer(total, unit)
+        if time.monotonic() - last >= _LOG_EVERY_SECONDS:
+            last = time.monotonic()
+            context.log.info(f"{total:,} {unit} so far")
+
+    return progress
+
+
+def metadata_of(report: msgspec.Struct, *, row_count: int | None = None, **more: Any) -> dict[str, Any]:
+    """Return a stage's report as metadata; `row_count` shows in Dagster's own row-count column."""
+    fields: Mapping[str, Any] = msgspec.to_builtins(report)
+    metadata: dict[str, Any] = {
+        name: round(value, 3) if isinstance(value, float) else value
+        for name, value in fields.items()
+        if isinstance(value, bool | int | float | str)
+    }
+    if row_count is not None:
+        metadata["dagster/row_count"] = row_count
+    return metadata | more

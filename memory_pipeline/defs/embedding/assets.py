@@ -1,0 +1,39 @@
+"""The asset `memory_embeddings`."""
+
+import dagster as dg
+
+from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
+from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
+from memory_pipeline.defs.partitions import daily, window_of
+from memory_pipeline.providers.registry import make_embedder
+from memory_pipeline.settings import load_settings
+from memory_pipeline.stages.embed import embed
+
+
+@dg.asset(
+    partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=[facts, memory_relationships],
+    group_name="embedding",
+    kinds={"onnx", "postgres"},
+    owners=OWNERS,
+    pool="embedder",
+    code_version=make_embedder(load_settings()).model,
+    description=(
+        "A vector for every memory's present content under the model in the code version, kept in Postgres so that an "
+        "index can be rebuilt without embedding again. Unchanged content is never embedded twice."
+    ),
+)
+def memory_embeddings(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    report = embed(
+        pipeline.database, pipeline.embedder, window_of(context), progress=logged_progress(context, "memories")
+    )
+    return dg.MaterializeResult(
+        metadata=metadata_of(
+            report,
+            row_count=report.texts_embedded + report.reused,
+            model=pipeline.embedder.model,
+            dimension=pipeline.embedder.dimension,
+            texts_per_second=round(report.texts_embedded / report.seconds, 1) if report.seconds else 0.0,
+        )
+    )

@@ -1,0 +1,1 @@
+"""Facts found in messages, and how facts bear on each other."""

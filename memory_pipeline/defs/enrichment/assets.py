@@ -1,0 +1,57 @@
+"""The assets `facts` and `memory_relationships`."""
+
+import dagster as dg
+
+from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
+from memory_pipeline.defs.partitions import daily, window_of
+from memory_pipeline.providers.registry import make_enricher
+from memory_pipeline.settings import load_settings
+from memory_pipeline.stages.enrich import enrich
+from memory_pipeline.stages.relate import relate
+from memory_pipeline.stores.postgres.previews import newest_facts
+
+
+@dg.asset(
+    partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=["messages"],
+    group_name="enrichment",
+    kinds={"python", "postgres"},
+    owners=OWNERS,
+    code_version=make_enricher(load_settings()).version,
+    description=(
+        "Statements found in each day's messages: who said it, what it says, since when, how surely, and from which "
+        "message. Reading a message twice changes nothing; a new version of the enricher makes its days due again."
+    ),
+)
+def facts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    window = window_of(context)
+    report = enrich(pipeline.database, pipeline.enricher, window, progress=logged_progress(context, "messages"))
+    with pipeline.database.transaction() as connection:
+        preview = newest_facts(connection, window)
+    rows = "\n".join(f"| {fact.statement} | {fact.day} | {fact.confidence:.2f} |" for fact in preview)
+    return dg.MaterializeResult(
+        metadata=metadata_of(
+            report,
+            row_count=report.facts_written,
+            preview=dg.MetadataValue.md(f"| fact | said on | confidence |\n|---|---|---|\n{rows}"),
+        )
+    )
+
+
+@dg.asset(
+    partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=[facts],
+    group_name="enrichment",
+    kinds={"postgres"},
+    owners=OWNERS,
+    code_version="slots-1",
+    description=(
+        "Which fact ended which (a move, a new job, a changed mind) and which say the same again. "
+        "Sets the validity interval of facts; looks at all days of every slot that the day touches."
+    ),
+)
+def memory_relationships(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    report = relate(pipeline.database, window_of(context))
+    return dg.MaterializeResult(metadata=metadata_of(report, row_count=report.relations_written))

@@ -1,0 +1,1 @@
+"""The Chroma collections, projected from Postgres."""

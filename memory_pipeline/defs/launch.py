@@ -1,0 +1,176 @@
+"""Materializing from Python: runs on the real instance, executed in this process, watched as they go.
+
+The assets have three kinds of partitions (day, week, none), and a run covers one kind beside none. So everything at
+once is three runs in a row: enrichment by day, summaries by week, and then all that looks at both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, timedelta
+
+import dagster as dg
+import msgspec
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.execution.api import execute_run_iterator
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from memory_pipeline.defs.common import observed_progress
+from memory_pipeline.defs.partitions import PARTITION_START, weekly
+from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError
+from memory_pipeline.model.window import DayWindow
+
+_QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class StepReport(msgspec.Struct, frozen=True):
+    """One step of a run: an asset's materialization, or a check."""
+
+    name: str
+    succeeded: bool
+    seconds: float
+    metadata: dict[str, int | float | str | bool]
+    error: str | None = None
+
+
+class RunReport(msgspec.Struct):
+    """One finished run."""
+
+    run_id: str
+    assets: list[str]
+    succeeded: bool
+    seconds: float
+    steps: list[StepReport]
+    failed_checks: list[str]
+
+
+class Observer(msgspec.Struct, frozen=True):
+    """Who watches: called in this process, as things happen."""
+
+    on_step_start: Callable[[str], None]
+    on_progress: Callable[[int, str], None]
+    on_step_end: Callable[[StepReport], None]
+
+
+def materialize(selection: Sequence[str], window: DayWindow, observer: Observer) -> Iterator[RunReport]:
+    """Materialize the assets named (none: all) over the days of the window, and yield each run as it ends.
+
+    Stops after a run that failed. Raises NotFoundError for an unknown asset.
+    """
+    repository = ReconstructableRepository.for_module("memory_pipeline.definitions", "defs")
+    graph = repository.get_definition().asset_graph
+    known = {key.to_user_string(): key for key in graph.materializable_asset_keys}
+    unknown = sorted(set(selection) - set(known))
+    if unknown:
+        raise NotFoundError(f"there is no asset {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
+    chosen = [known[name] for name in selection] or list(known.values())
+    with _instance() as instance:
+        for keys in _runs(graph, chosen):
+            report = _execute(repository, instance, keys, _tags(graph, keys, window), observer)
+            yield report
+            if not report.succeeded:
+                return
+
+
+def _runs(graph: dg.AssetGraph, chosen: list[dg.AssetKey]) -> Iterator[list[dg.AssetKey]]:
+    """Split assets into runs by their partitions: what summaries rest on, summaries, everything else."""
+    summaries = [key for key in chosen if graph.get(key).partitions_def == weekly]
+    if not summaries:
+        yield chosen
+        return
+    before = {ancestor for key in summaries for ancestor in graph.get_ancestor_asset_keys(key)}
+    groups = (
+        [key for key in chosen if key in before],
+        summaries,
+        [key for key in chosen if key not in before and key not in summaries],
+    )
+    yield from (group for group in groups if group)
+
+
+def _tags(graph: dg.AssetGraph, keys: list[dg.AssetKey], window: DayWindow) -> dict[str, str]:
+    partitions = {graph.get(key).partitions_def for key in keys} - {None}
+    if not partitions:
+        return {}
+    if window.start < PARTITION_START:
+        raise MemoryPipelineError(
+            f"{window.start} lies before the first partition ({PARTITION_START}); set MEMORY_PARTITION_START earlier."
+        )
+    first, last = window.start, window.end - timedelta(days=1)
+    if partitions == {weekly}:
+        first, last = _monday(first), _monday(last)
+    return {ASSET_PARTITION_RANGE_START_TAG: first.isoformat(), ASSET_PARTITION_RANGE_END_TAG: last.isoformat()}
+
+
+def _monday(day: date) -> date:
+    return day - timedelta(days=day.weekday())
+
+
+@contextmanager
+def _instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def _execute(
+    repository: ReconstructableRepository,
+    instance: dg.DagsterInstance,
+    keys: list[dg.AssetKey],
+    tags: dict[str, str],
+    observer: Observer,
+) -> RunReport:
+    job_name = repository.get_definition().get_implicit_job_def_for_assets(keys)
+    assert job_name is not None, f"{keys} do not fit into one run"
+    job = repository.get_reconstructable_job(job_name.name).get_subset(asset_selection=frozenset(keys))
+    run = instance.create_run_for_job(
+        job_def=job.get_definition(),
+        run_config=_QUIET_CONSOLE,
+        tags=tags,
+        asset_selection=frozenset(keys),
+        job_code_origin=job.get_python_origin(),
+    )
+    report = RunReport(run.run_id, sorted(key.to_user_string() for key in keys), False, 0.0, [], [])
+    began = time.monotonic()
+    with observed_progress(observer.on_progress):
+        for event in execute_run_iterator(job, run, instance):
+            _follow(event, report, observer)
+    report.seconds = time.monotonic() - began
+    finished = instance.get_run_by_id(run.run_id)
+    report.succeeded = finished is not None and finished.is_success
+    return report
+
+
+def _follow(event: dg.DagsterEvent, report: RunReport, observer: Observer) -> None:
+    name = event.step_key or ""
+    if event.is_step_start:
+        observer.on_step_start(name)
+    elif event.is_step_materialization:
+        metadata = {
+            label: value.value
+            for label, value in event.step_materialization_data.materialization.metadata.items()
+            if isinstance(value.value, int | float | str | bool) and "\n" not in str(value.value)
+        }
+        # A range gives one event per partition, all with the metadata of the one materialization.
+        if not report.steps or report.steps[-1].name != name:
+            report.steps.append(StepReport(name, True, 0.0, metadata))
+    elif event.is_step_success or event.is_step_failure:
+        _end_step(event, report, observer)
+    elif event.event_type_value == "ASSET_CHECK_EVALUATION":
+        evaluation = event.asset_check_evaluation_data
+        if not evaluation.passed:
+            report.failed_checks.append(f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}")
+
+
+def _end_step(event: dg.DagsterEvent, report: RunReport, observer: Observer) -> None:
+    name = event.step_key or ""
+    earlier = report.steps.pop() if report.steps and report.steps[-1].name == name else None
+    metadata = earlier.metadata if earlier else {}
+    if event.is_step_success:
+        step = StepReport(name, True, event.step_success_data.duration_ms / 1000, metadata)
+    else:
+        error = event.step_failure_data.error
+        cause = error.cause if error and error.cause else error
+        step = StepReport(name, False, 0.0, metadata, cause.message.strip() if cause else "no reason given")
+    report.steps.append(step)
+    observer.on_step_end(step)

@@ -1,0 +1,1 @@
+"""One summary per user and week."""

@@ -1,0 +1,42 @@
+"""Makes the providers that the settings name. Each is imported when made, so that a command without one is light."""
+
+from __future__ import annotations
+
+from memory_pipeline.providers.base import Embedder, Enricher, Summarizer
+from memory_pipeline.settings import Settings
+
+
+def make_embedder(settings: Settings) -> Embedder:
+    """Return the embedder that MEMORY_EMBEDDER names; nothing is loaded or called before its first use."""
+    match settings.embedder:
+        case "minilm":
+            from memory_pipeline.providers.minilm.embedder import MiniLMEmbedder
+
+            return MiniLMEmbedder(settings.home / "models", batch_tokens=settings.embedding_batch_tokens)
+        case "openai":
+            from memory_pipeline.providers.openai_embedder import OpenAIEmbedder
+
+            return OpenAIEmbedder(
+                settings.embedding_base_url,
+                settings.embedding_model,
+                settings.embedding_dimension,
+                settings.embedding_api_key,
+                retries=settings.retry_attempts,
+                backoff_seconds=settings.retry_backoff_ms / 1000,
+            )
+
+
+def make_enricher(settings: Settings) -> Enricher:
+    """Return the enricher that MEMORY_ENRICHER names."""
+    match settings.enricher:
+        case "local":
+            from memory_pipeline.providers.local_enricher import LocalEnricher
+
+            return LocalEnricher()
+
+
+def make_summarizer(settings: Settings) -> Summarizer:
+    """Return the summarizer. There is one so far: the extractive one, which needs neither model nor key."""
+    from memory_pipeline.providers.extractive_summarizer import ExtractiveSummarizer
+
+    return ExtractiveSummarizer()

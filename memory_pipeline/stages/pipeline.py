@@ -1,0 +1,81 @@
+"""Everything the stages need, opened from the settings once and only when first used."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from memory_pipeline.model.errors import SettingsError
+from memory_pipeline.providers.base import Embedder, Enricher, Summarizer
+from memory_pipeline.settings import Settings
+from memory_pipeline.stores.postgres.database import Database
+
+if TYPE_CHECKING:
+    from memory_pipeline.stores.chroma import ChromaStore
+
+
+class Pipeline:
+    """Stores and providers of one process. A context manager: what was opened is closed at its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._open = ExitStack()
+
+    @cached_property
+    def database(self) -> Database:
+        """Postgres as memory_pipeline: every tenant, by policy."""
+        url = _required(self.settings.postgres_pipeline_url, "MEMORY_POSTGRES_PIPELINE_URL")
+        return self._open.enter_context(Database(url))
+
+    @cached_property
+    def app_database(self) -> Database:
+        """Postgres as memory_app: the tenant of the transaction, nothing else."""
+        url = _required(self.settings.postgres_app_url, "MEMORY_POSTGRES_APP_URL")
+        return self._open.enter_context(Database(url))
+
+    @cached_property
+    def chroma(self) -> ChromaStore:
+        from memory_pipeline.stores.chroma import ChromaStore
+
+        url = _required(self.settings.chroma_url, "MEMORY_CHROMA_URL")
+        return ChromaStore(url, database=self.settings.chroma_database)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        from memory_pipeline.providers.registry import make_embedder
+
+        return make_embedder(self.settings)
+
+    @cached_property
+    def enricher(self) -> Enricher:
+        from memory_pipeline.providers.registry import make_enricher
+
+        return make_enricher(self.settings)
+
+    @cached_property
+    def summarizer(self) -> Summarizer:
+        from memory_pipeline.providers.registry import make_summarizer
+
+        return make_summarizer(self.settings)
+
+    def close(self) -> None:
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _required(url: str | None, name: str) -> str:
+    if url is None:
+        raise SettingsError(
+            f"{name} is not set. Point it at a server, or run through the local stack "
+            '(`memory-pipeline up`, then `eval "$(memory-pipeline env)"`).'
+        )
+    return url

@@ -1,0 +1,3 @@
+INSERT INTO conversations BY NAME
+SELECT *
+FROM read_parquet($files, hive_partitioning = false)

@@ -1,0 +1,3 @@
+INSERT INTO facts BY NAME
+SELECT *
+FROM read_parquet($files, hive_partitioning = true, hive_types = {'day': DATE})

@@ -1,0 +1,110 @@
+-- The tables of the published file. `day` is the partition of the lake: the UTC day of the (first) source message.
+CREATE TABLE tenants (
+    tenant_id   UUID NOT NULL,
+    slug        VARCHAR NOT NULL,
+    name        VARCHAR NOT NULL,
+    created_at  TIMESTAMPTZ NOT NULL
+);
+CREATE TABLE users (
+    tenant_id     UUID NOT NULL,
+    user_id       UUID NOT NULL,
+    email         VARCHAR NOT NULL,
+    display_name  VARCHAR NOT NULL,
+    preferences   JSON NOT NULL,
+    created_at    TIMESTAMPTZ NOT NULL
+);
+CREATE TABLE conversations (
+    tenant_id               UUID NOT NULL,
+    conversation_id         UUID NOT NULL,
+    user_id                 UUID NOT NULL,
+    source                  VARCHAR NOT NULL,
+    source_conversation_id  VARCHAR NOT NULL,
+    title                   VARCHAR,
+    project                 VARCHAR,
+    created_at              TIMESTAMPTZ NOT NULL
+);
+CREATE TABLE messages (
+    day                DATE NOT NULL,
+    tenant_id          UUID NOT NULL,
+    message_id         UUID NOT NULL,
+    conversation_id    UUID NOT NULL,
+    user_id            UUID NOT NULL,
+    source             VARCHAR NOT NULL,
+    source_message_id  VARCHAR NOT NULL,
+    role               VARCHAR NOT NULL,
+    speaker            VARCHAR,
+    content            VARCHAR NOT NULL,
+    content_hash       BLOB NOT NULL,
+    sent_at            TIMESTAMPTZ NOT NULL,
+    position           BIGINT NOT NULL,
+    raw_data           JSON,
+    received_at        TIMESTAMPTZ NOT NULL
+);
+CREATE TABLE memories (
+    day                 DATE NOT NULL,
+    tenant_id           UUID NOT NULL,
+    memory_id           UUID NOT NULL,
+    user_id             UUID NOT NULL,
+    conversation_id     UUID,
+    kind                VARCHAR NOT NULL,
+    status              VARCHAR NOT NULL,
+    content             VARCHAR NOT NULL,
+    content_hash        BLOB NOT NULL,
+    source_message_ids  UUID[] NOT NULL,
+    project             VARCHAR,
+    raw_data            JSON NOT NULL,
+    enricher            VARCHAR,
+    confidence          FLOAT,
+    valid_from          TIMESTAMPTZ,
+    valid_to            TIMESTAMPTZ,
+    superseded_by       UUID,
+    attempts            INTEGER NOT NULL,
+    failure_class       VARCHAR,
+    version             BIGINT NOT NULL,
+    created_at          TIMESTAMPTZ NOT NULL,
+    updated_at          TIMESTAMPTZ NOT NULL
+);
+CREATE TABLE facts (
+    day                DATE NOT NULL,
+    tenant_id          UUID NOT NULL,
+    fact_id            UUID NOT NULL,
+    user_id            UUID NOT NULL,
+    conversation_id    UUID,
+    source_message_id  UUID NOT NULL,
+    status             VARCHAR NOT NULL,
+    statement          VARCHAR NOT NULL,
+    subject            VARCHAR NOT NULL,
+    predicate          VARCHAR NOT NULL,
+    object             VARCHAR NOT NULL,
+    negated            BOOLEAN NOT NULL,
+    slot               VARCHAR,
+    confidence         FLOAT NOT NULL,
+    valid_from         TIMESTAMPTZ NOT NULL,
+    valid_to           TIMESTAMPTZ,
+    superseded_by      UUID,
+    enricher           VARCHAR NOT NULL,
+    created_at         TIMESTAMPTZ NOT NULL
+);
+CREATE TABLE memory_relationships (
+    day         DATE NOT NULL,
+    tenant_id   UUID NOT NULL,
+    from_id     UUID NOT NULL,
+    to_id       UUID NOT NULL,
+    kind        VARCHAR NOT NULL,
+    confidence  FLOAT NOT NULL,
+    detector    VARCHAR NOT NULL,
+    created_at  TIMESTAMPTZ NOT NULL
+);
+CREATE TABLE summaries (
+    day              DATE NOT NULL,
+    tenant_id        UUID NOT NULL,
+    summary_id       UUID NOT NULL,
+    user_id          UUID NOT NULL,
+    status           VARCHAR NOT NULL,
+    content          VARCHAR NOT NULL,
+    source_messages  BIGINT NOT NULL,
+    raw_data         JSON NOT NULL,
+    version          BIGINT NOT NULL,
+    created_at       TIMESTAMPTZ NOT NULL,
+    updated_at       TIMESTAMPTZ NOT NULL
+);

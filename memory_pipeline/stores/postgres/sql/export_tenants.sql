@@ -1,0 +1,3 @@
+SELECT tenant_id, slug, name, created_at
+FROM tenants
+ORDER BY tenant_id
