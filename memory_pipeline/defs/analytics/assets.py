@@ -17,7 +17,7 @@ _DESCRIPTIONS = {
     "memories": "Every memory with its state, by the UTC day of its source message.",
     "facts": "Facts with subject, predicate, object and validity interval, by the UTC day they were said.",
     "memory_relationships": "Which fact ended or supports which, by day.",
-    "summaries": "Weekly summaries, by the Monday of their week.",
+    "summaries": "Weekly summaries, by the day of the first message each rests on.",
 }
 
 
@@ -56,8 +56,7 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
         folder = pipeline.lake_root / report.table
         yield dg.MaterializeResult(
             asset_key=f"{_LAKE_PREFIX}{report.table}",
-            metadata=metadata_of(
-XX            ),
+            metadata=metadata_of(report, row_count=report.rows, path=dg.MetadataValue.path(folder)),
         )
 
 
