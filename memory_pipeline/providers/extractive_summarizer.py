@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import msgspec
 
@@ -74,8 +74,10 @@ class ExtractiveSummarizer:
         words by weight; one that shares less with every turn adds no index, and its own provenance stands for it.
         No fact and no user turn with words in it give ("", []): there is nothing to summarize.
         """
-        stated = [_Sentence(text=fact, turn=None, terms=_terms(fact)) for fact in _distinct(facts)]
-        said = _said(turns)
+        # Names of those present are said to call them, and would draw every greeting to the centre.
+        names = {term for turn in turns for term in _terms(turn.speaker)}
+        stated = [_Sentence(text=fact, turn=None, terms=_terms(fact, names)) for fact in _distinct(facts)]
+        said = _said(turns, names)
         _weigh(stated + said)
         chosen_facts = _choose(stated, [], _FACT_WORDS if said else MAX_WORDS)
         left = MAX_WORDS - sum(_words(fact.text) for fact in chosen_facts)
@@ -94,26 +96,24 @@ def _distinct(facts: Sequence[str]) -> list[str]:
     return list({fact.casefold(): fact for fact in reversed(tidy)}.values())[::-1]
 
 
-def _said(turns: Sequence[Turn]) -> list[_Sentence]:
+def _said(turns: Sequence[Turn], names: Set[str]) -> list[_Sentence]:
     """Return the sentences of the user's turns in order, each only where it was first said."""
-    names = {term for turn in turns for term in _terms(turn.speaker)}
     first: dict[tuple[str, str], _Sentence] = {}
     for index, turn in enumerate(turns):
         if turn.role is not Role.USER:
             continue
         for match in _SENTENCE.finditer(turn.content):
-            # Names of those present are said to call them, and would draw every greeting to the centre.
-            terms = [term for term in _terms(match.group()) if term not in names]
+            terms = _terms(match.group(), names)
             if terms:
                 text = _shortened(match.group())
                 first.setdefault((turn.speaker, text.casefold()), _Sentence(text=text, turn=index, terms=terms))
     return list(first.values())
 
 
-def _terms(text: str) -> list[str]:
+def _terms(text: str, names: Set[str] = frozenset()) -> list[str]:
     """Return the words that tell a topic. Bare numbers do not: they would make "take 1" and "take 2" strangers."""
     words = _TERM.findall(unicodedata.normalize("NFC", text).casefold())
-    return [word for word in words if word not in _STOP_WORDS and not word.isdigit()]
+    return [word for word in words if word not in _STOP_WORDS and word not in names and not word.isdigit()]
 
 
 def _shortened(text: str) -> str:

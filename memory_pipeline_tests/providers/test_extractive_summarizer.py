@@ -53,6 +53,11 @@ def test_facts_come_first_once_and_point_to_the_turns_they_share_words_with() ->
     assert 0 not in sources
 
 
+def test_summary_rests_on_the_turn_behind_a_fact_even_where_the_turn_is_not_quoted() -> None:
+    fact = "Ana's piano teacher says Ana is ready for the Chopin recital."
+    assert SUMMARIZER.summarize(WEEK[3:5], [fact]) == (fact, [1])
+
+
 def test_facts_keep_the_order_they_were_given_in() -> None:
     facts = ["Ana moved to Porto.", "Ana adopted a grey cat.", "Ana plays the piano."]
     text, _ = SUMMARIZER.summarize([], facts)

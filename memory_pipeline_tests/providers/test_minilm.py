@@ -203,6 +203,33 @@ def test_damaged_cache_is_built_again(tmp_path: Path) -> None:
     assert path.stat().st_size == whole
 
 
+def test_building_again_does_not_touch_the_file_others_have_open(tmp_path: Path) -> None:
+    path = cached_graph(model_folder() / "model.safetensors", tmp_path)
+    path.write_bytes(b"old")
+    with path.open("rb") as reader:
+        cached_graph(model_folder() / "model.safetensors", tmp_path, rebuild=True)
+        assert reader.read() == b"old"
+    assert path.stat().st_size > 80_000_000
+
+
+def test_cache_that_cannot_be_written_is_no_fault_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file where the folder should be")
+    with pytest.raises(ProviderUnavailableError, match="can't be kept in"):
+        MiniLMEmbedder(tmp_path / "models").embed(["hello"])
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+def test_forked_child_loads_its_own_session(embedder: MiniLMEmbedder) -> None:
+    embedder.embed(SENTENCES)  # the parent's session has threads, which a child does not inherit
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=lambda: queue.put(embedder.embed(SENTENCES).tolist()))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    np.testing.assert_allclose(queue.get(), embedder.embed(SENTENCES), atol=1e-5)
+
+
 def test_processes_may_build_the_cache_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Pool(3) as pool:

@@ -42,6 +42,7 @@ class MiniLMEmbedder:
         self._threads = threads if threads is not None else _cores()
         self._lock = Lock()
         self._loaded: tuple[int, Any, Any] | None = None
+        self._inherited: tuple[int, Any, Any] | None = None
 
     def chunk(self, text: str) -> list[str]:
         """Split `text` into pieces of at most 254 tokens, at sentence ends, else white space, else between words.
@@ -101,6 +102,8 @@ class MiniLMEmbedder:
                 folder = model_folder()
                 tokenizer = _load_tokenizer(folder / "tokenizer.json")
                 session = _load_session(folder / "model.safetensors", self._cache_folder, self._threads)
+                # A parent's session is kept, unused: closing it waits for threads that a fork did not copy.
+                self._inherited = self._loaded
                 self._loaded = (os.getpid(), tokenizer, session)
             return self._loaded
 
