@@ -33,8 +33,8 @@ _DATE = (
 )
 _FAVOURITE = r"my (?:all[- ]time |absolute )?fav(?:ou?rite|e)?"
 _END = (
-    r"(?=$|[,.;:!()]| (?:and (?:i|it|my|we|the|that|he|she)\b|but|because|since|so|from|when|though|especially|by far|"
-    r"with|at the moment|right now)\b)"
+    r"(?=$|[,;:!()]|(?<!\b\w)\.| (?:and (?:i|it|my|we|the|that|he|she)\b|but|because|since|so|from|when|though|especially|"
+    r"by far|with|at the moment|right now)\b)"
 )
 
 _NAME_IS = re.compile(
@@ -52,7 +52,7 @@ _BORN_ON = re.compile(
 )
 _FAVOURITE_IS = re.compile(
     rf"\b{_FAVOURITE} (?P<kind>(?:[a-z]+ ){{0,3}}?[a-z]+)(?: (?:is|are|was|has to be|would be|will always be)|'s) "
-    rf"(?:definitely |probably |still |always |the )?(?P<object>[^,.;:!]{{2,60}}?){_END}",
+    rf"(?:definitely |probably |still |always |the )?(?P<object>(?:[^,.;:!]|(?<=\b\w)\.(?= )){{2,60}}?){_END}",
     re.IGNORECASE,
 )
 _IS_FAVOURITE = re.compile(
@@ -154,7 +154,12 @@ def _named_people(piece: str, people: PeopleSeen, speaker: Person) -> Iterator[N
         for match in pattern.finditer(piece):
             name = match["name"]
             if name not in lexicon.NOT_NAMES and name != speaker.name:
-                yield _relation(people.refer(match["kin"], name), speaker)
+                person = people.refer(match["kin"], name)
+                if person.relation not in lexicon.PETS.values() or not _GONE.search(piece):
+                    yield _relation(person, speaker)
+
+
+_GONE = re.compile(r"\b(?:lost|died|passed|put (?:down|to sleep)|used to have|goodbye|miss|missing)\b", re.IGNORECASE)
 
 
 def _relation(person: Person, speaker: Person) -> NounFact:

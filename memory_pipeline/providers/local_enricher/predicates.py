@@ -95,6 +95,7 @@ _SINGLE_VALUED = (
 _MANY_VALUED = (
     "nationality",
     "lived_in",
+    "lives_with",
     "worked_as",
     "worked_at",
     "teaches",

@@ -50,6 +50,15 @@ _PLACES_BEEN = (
         CLEAR,
         is_proper_place,
     ),
+    rule(
+        "was",
+        r"in (?P<object>(?-i:[A-Z])\S*(?: (?-i:[A-Z])\S*)*)(?P<more> .+)?",
+        "visited",
+        "was in {object}{more}",
+        CLEAR,
+        is_proper_place,
+        dated=True,
+    ),
     rule("visited", r"(?P<object>.+)", "visited", "visited {object}", CLEAR),
     rule(
         "has",
@@ -122,6 +131,16 @@ _PLANS = (
         is_activity,
     ),
     rule("is", r"(?P<object>moving to .+)", "plans", "is {object}", LIKELY, is_short_thing),
+    rule(
+        "will",
+        r"be in (?P<object>(?-i:[A-Z])\S*(?: (?-i:[A-Z])\S*)*)(?P<more> (?:for|with) .+)?",
+        "plans",
+        "will be in {object}{more}",
+        LIKELY,
+        is_proper_place,
+        dated=True,
+        object_is="be in {object}",
+    ),
     rule("is", r"(?P<object>getting married.*)", "plans", "is {object}", CLEAR),
     rule(
         "has",

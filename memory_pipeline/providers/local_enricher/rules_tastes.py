@@ -135,6 +135,15 @@ _PREFERENCES = (
     rule("has", rf"(?:been )?(?P<object>{lexicon.DIETS})(?: for\b.*)?", "diet", "has been {object}", EXPLICIT),
 )
 _HEALTH_AND_THINGS = (
+    rule(
+        "is",
+        r"(?P<object>(?:type [12] )?diabetic|asthmatic|epileptic|colou?r[- ]?blind|deaf|dyslexic|pregnant|autistic|"
+        r"anemic)(?: (?:and|so|with)\b.*)?",
+        "health_condition",
+        "is {object}",
+        EXPLICIT,
+    ),
+    rule("has", r"(?:got )?an? (?P<object>[a-z]+) allergy.*", "allergic_to", "has a {object} allergy", EXPLICIT),
     rule("has", rf"(?:got )?(?P<object>{lexicon.CONDITIONS})", "health_condition", "has {object}", EXPLICIT),
     rule(
         "was",

@@ -15,8 +15,9 @@ CUT = re.compile(
 )
 _TAIL = re.compile(
     r"(?:[\s,]+(?:too|as well|though|now|again|tbh|lol|haha|btw|actually|anyway|so far|already|yet|either|a lot|so "
-    r"much|very much|the most|etc|or something|and stuff|and more|for sure|myself included|and all|ever|"
-    r"most|and everything|really|and such|for now|as always|of course|with|to|and|or|at|for|in|of|the|a|on|from|just|"
+    r"much|very much|the most|etc|or something|and stuff|and more|for sure|"
+    r"originally|based|called|located|named|myself included|and all|ever|most|and everything|really|and such|"
+    r"for now|as always|of course|with|to|and|or|at|for|in|of|the|a|on|from|just|"
     r"so|but|soon|here|more than anything|right|huh|and so on|all over|by the way|once|lately|first|also|before|than|"
     r"more than|after all|in hopes|these days|first thing|out there|alot|sooo*|and beyond))+[\s.!,]*$",
     re.IGNORECASE,
