@@ -165,9 +165,7 @@ def _words(rule: Rule, match: re.Match[str], clause: Clause, speaker: Person) ->
         words["object"] = words["object"].title()
     if clause.tense is Tense.PAST or clause.tense is Tense.PERFECT:
         # "I painted that sunrise": what "that" points at is not in the statement.
-        words["object"] = _POINTING.sub(
-            lambda match: "some " if match[0].lower() in ("these ", "those ") else "a ", words["object"]
-        )
+        words["object"] = _POINTING.sub(_unpointed, words["object"])
     words["named"] = f" called {words['name']}" if words.get("name") else ""
     words["pet"] = f"{words['kin']} {words['name']}" if words.get("name") else words["object"]
     words["head"] = clause.head
@@ -177,6 +175,14 @@ def _words(rule: Rule, match: re.Match[str], clause: Clause, speaker: Person) ->
 
 
 _POINTING = re.compile(r"^(?:this|that|these|those) (?=[a-z]{3})(?!was |were |one |time |thing)", re.IGNORECASE)
+
+
+def _unpointed(match: re.Match[str]) -> str:
+    if match[0].lower() in ("these ", "those "):
+        return "some "
+    return "an " if match.string[match.end()] in "aeiouAEIOU" else "a "
+
+
 _BREAK = re.compile(r" (?=(?:to|and|for|in hopes|so|with|by|from|after|before|as)\b)")
 _LONGEST = 14
 

@@ -96,7 +96,7 @@ _ADVERBS = re.compile(
 )
 _FILLERS = re.compile(
     r"^(?:(?:just|really|also|still|recently|finally|actually|currently|truly|totally|so|definitely|kinda|kind of|"
-    r"sort of|already|now|probably|super|mostly|usually|literally|always been|pretty much)\s+)+",
+    r"sort of|already|now|probably|super|mostly|usually|literally|always been|pretty much|originally)\s+)+",
     re.IGNORECASE,
 )
 _SKIP = lexicon.words(

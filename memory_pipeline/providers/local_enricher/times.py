@@ -182,6 +182,8 @@ def _resolved(match: Match, resolve: Resolver, today: date, tense: Tense) -> Tim
     if said in ("since", "until", "till", "by", "before", "after") and period.preposition:
         if said != "since":
             return TimeMention(match.span(), None, f"{said} {period.noun}")
+        if period.start > today:
+            return None
         return TimeMention(match.span(), period.start, f"{said} {period.noun}", today)
     phrase = f"{period.preposition} {period.noun}".strip()
     return TimeMention(match.span(), period.start, phrase, end)
