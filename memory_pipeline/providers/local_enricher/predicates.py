@@ -100,6 +100,7 @@ _MANY_VALUED = (
     "worked_at",
     "teaches",
     "graduated_from",
+    "has_degree",
     "runs",
     "has_relative",
     "health_condition",

@@ -18,6 +18,13 @@ from memory_pipeline.providers.local_enricher.rules import (
 _ALLERGY = r"(?P<object>.+?)(?: (?:and|so|but)\b(?=.*\b(?:i|cannot|can't|have)\b).*)?"
 _PREFERENCES = (
     rule(
+        "is",
+        r"an? (?P<how>(?:huge|big|massive|lifelong|die-?hard) )?(?P<object>(?-i:[A-Z])\S*(?: \S+){0,2}) fan",
+        "likes",
+        "is {rest}",
+        CLEAR,
+    ),
+    rule(
         "likes loves enjoys adores cherishes treasures",
         r"(?P<object>.+)",
         "likes",

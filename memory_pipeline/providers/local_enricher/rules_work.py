@@ -158,6 +158,16 @@ _WORK = (
         object_is="{title}",
     ),
     rule(
+        "started", r"at (?P<object>(?-i:[A-Z]).*?)(?: as\b.*)?", "works_at", "started at {object}", CLEAR, is_employer
+    ),
+    rule(
+        "has",
+        r"(?:got )?(?P<object>an? (?:[a-z']+ )?(?:degree|phd|doctorate|master'?s|bachelor'?s) in .+?)(?: from\b.*)?",
+        "has_degree",
+        "has {object}",
+        EXPLICIT,
+    ),
+    rule(
         "got landed",
         r"(?:an? |the )?(?:new )?(?:job|position|role) (?:at|with) (?P<object>.+?)(?: as\b.*)?",
         "works_at",

@@ -52,7 +52,7 @@ _TAKES_REST = re.compile(
 
 def clean(content: str) -> str:
     """Return the start of `content` in plain punctuation, without code, quoted lines, links and quoted speech."""
-    text = _CONTROL.sub(" ", content[:MAX_CHARACTERS].translate(_PLAIN))
+    text = _CONTROL.sub(" ", _beginning(content).translate(_PLAIN))
     if "`" in text or "~~~" in text:
         text = _INLINE_CODE.sub(" ", _CODE.sub("\n", text))
     if ">" in text:
@@ -63,6 +63,14 @@ def clean(content: str) -> str:
         text = _QUOTATION.sub(_drop_speech, text)
     text = _PICTURES.sub(". ", text)
     return _SPACES.sub(" ", text)
+
+
+def _beginning(content: str) -> str:
+    """The first MAX_CHARACTERS, without the sentence that the limit would cut in two."""
+    if len(content) <= MAX_CHARACTERS:
+        return content
+    read = content[:MAX_CHARACTERS]
+    return read[: max(read.rfind(". "), read.rfind("\n")) + 1]
 
 
 def _drop_speech(match: re.Match[str]) -> str:

@@ -10,7 +10,9 @@ CUT = re.compile(
     r"was|has|are|were)|was |were |is )|(?:because|'cause|cause|cuz|coz|although|though|whereas|while|when|whenever|"
     r"where|which|who|whose|so that|so|till|but|even|unless|as if|rather|instead|thanks|just like|like the|(?:since|"
     r"after|before|until|as|that|than|how|what|why)\s+(?:i|we|it|he|she|they|you|my|our|is|was|are|were|has|have|had|"
-    r"makes?|made)(?:'\w+)?)\b|\b(?:i|we|you|they|he|she|it)(?:'\w+)?\s+(?:\w+ed|\w+|'\w+)\b).*",
+    r"makes?|made)(?:'\w+)?)\b|"
+    # After a preposition "it" is part of the object, which is then refused rather than cut to nonsense.
+    r"(?<!about )(?<!with )(?<!for )(?<!to )(?<!of )(?<!on )(?<!at )(?<!from )\b(?:i|we|you|they|he|she|it)(?:'\w+)?\s+(?:\w+ed|\w+|'\w+)\b).*",
     re.IGNORECASE | re.DOTALL,
 )
 _TAIL = re.compile(
