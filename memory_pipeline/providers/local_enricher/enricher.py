@@ -105,7 +105,7 @@ def _from_clause(clause: Clause, speaker: Person, sent_at: datetime) -> Iterator
                 return
         if found:
             return
-    if clause.used_to:
+    if clause.used_to and clause.head != "is":
         yield from _drafts(_FORMER_HABIT, _ANYTHING.fullmatch(clause.rest), clause, speaker, sent_at)
 
 

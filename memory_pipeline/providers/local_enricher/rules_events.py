@@ -177,7 +177,7 @@ _ACTIVITIES = (
     ),
     rule("has", r"been (?P<object>[a-z]+ing\b.*)", "is_doing", "has been {object}", LOOSE, is_activity),
     rule("has", r"been into (?P<object>.+)", "likes", "has been into {object}", CLEAR),
-    rule("is", rf"(?P<object>(?:{_ONGOING})\b.+)", "is_doing", "is {object}", LOOSE),
+    rule("is", rf"(?P<object>(?:{_ONGOING})\b.+)", "is_doing", "is {object}", LOOSE, is_activity),
     rule(
         " ".join(sorted(set(lexicon.BASE) - {"wants", "hopes", "needs", "keeps", "asks", "shows", "has"})),
         rf"(?P<object>.*?){FREQUENCY}(?P<more>.*)",

@@ -91,7 +91,7 @@ def statements(text: str) -> list[str]:
             continue
         if any(len(word) > MAX_WORD for word in sentence.split()):
             continue
-        pieces += [piece.strip(" .!,\"'()[]") for piece in _DASH.split(sentence)]
+        pieces += [piece.strip(" .!,()[]") for piece in _DASH.split(sentence)]
     return [piece for piece in pieces if " " in piece]
 
 
