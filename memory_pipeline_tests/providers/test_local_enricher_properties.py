@@ -89,6 +89,10 @@ FRAGMENTS = [
 
 wild = st.one_of(
     st.text(),
+    st.builds(
+        "I {} {}.".format, st.sampled_from(["love", "live in", "visited", "am allergic to"]), st.text(max_size=12)
+    ),
+    st.builds("My sister {} likes {}.".format, st.text(max_size=6), st.characters()),
     st.lists(st.sampled_from(FRAGMENTS), max_size=40).map(" ".join),
     st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=8)), max_size=20).map(" ".join),
 )
