@@ -12,7 +12,13 @@ from memory_pipeline.providers.local_enricher.grammar import Clause, clauses
 from memory_pipeline.providers.local_enricher.nouns import NounFact, noun_facts
 from memory_pipeline.providers.local_enricher.people import PeopleSeen, Person, possessive
 from memory_pipeline.providers.local_enricher.periods import Tense
-from memory_pipeline.providers.local_enricher.predicates import CLEAR, IMPLIED_SUBJECT_PENALTY, LIKELY, slot_of
+from memory_pipeline.providers.local_enricher.predicates import (
+    CLEAR,
+    IMPLIED_SUBJECT_PENALTY,
+    LIKELY,
+    PREDICATES,
+    slot_of,
+)
 from memory_pipeline.providers.local_enricher.rules import Rule
 from memory_pipeline.providers.local_enricher.rules_events import EVENTS
 from memory_pipeline.providers.local_enricher.rules_person import PERSON
@@ -99,7 +105,7 @@ def _from_clause(clause: Clause, speaker: Person, sent_at: datetime) -> Iterator
                 return
         if found:
             return
-    if clause.used_to:
+    if clause.used_to and clause.head != "is":
         yield from _drafts(_FORMER_HABIT, _ANYTHING.fullmatch(clause.rest), clause, speaker, sent_at)
 
 
@@ -119,6 +125,10 @@ def _applies(rule: Rule, clause: Clause, today: date) -> bool:
     time = clause.time
     if time is None:
         return not rule.dated
+    passing = clause.tense is Tense.PRESENT and not time.phrase.startswith("since")
+    if passing and PREDICATES[rule.predicate].single_valued:
+        # "I'm the on-call engineer this week" must not take the place of what holds for good.
+        return False
     if rule.predicate == "plans":
         return time.end is not None and time.end > today if rule.dated else time.end is None or time.end > today
     if rule.dated and time.start is None:
@@ -155,9 +165,7 @@ def _words(rule: Rule, match: re.Match[str], clause: Clause, speaker: Person) ->
         words["object"] = words["object"].title()
     if clause.tense is Tense.PAST or clause.tense is Tense.PERFECT:
         # "I painted that sunrise": what "that" points at is not in the statement.
-        words["object"] = _POINTING.sub(
-            lambda match: "some " if match[0].lower() in ("these ", "those ") else "a ", words["object"]
-        )
+        words["object"] = _POINTING.sub(_unpointed, words["object"])
     words["named"] = f" called {words['name']}" if words.get("name") else ""
     words["pet"] = f"{words['kin']} {words['name']}" if words.get("name") else words["object"]
     words["head"] = clause.head
@@ -167,12 +175,20 @@ def _words(rule: Rule, match: re.Match[str], clause: Clause, speaker: Person) ->
 
 
 _POINTING = re.compile(r"^(?:this|that|these|those) (?=[a-z]{3})(?!was |were |one |time |thing)", re.IGNORECASE)
+
+
+def _unpointed(match: re.Match[str]) -> str:
+    if match[0].lower() in ("these ", "those "):
+        return "some "
+    return "an " if match.string[match.end()] in "aeiouAEIOU" else "a "
+
+
 _BREAK = re.compile(r" (?=(?:to|and|for|in hopes|so|with|by|from|after|before|as)\b)")
 _LONGEST = 14
 
 
 def _fitting(thing: str) -> str:
-    """Cut a long object at its first joint ("to", "and", "with") after a few words; one without stays and is refused."""
+    """Cut a long object at its first joint ("to", "and") after a few words; one without stays, to be refused."""
     if len(thing.split()) <= _LONGEST:
         return thing
     fits = [match.start() for match in _BREAK.finditer(thing) if 3 <= len(thing[: match.start()].split()) <= _LONGEST]
@@ -225,7 +241,9 @@ def _draft(rule: Rule, words: dict[str, str], clause: Clause, sent_at: datetime)
     time = clause.time
     when = f" {time.phrase}" if time and time.phrase else ""
     statement = f"{clause.person.name} {verb_phrase}{when}."
-    if not object_ or len(statement) > MAX_STATEMENT or not any(c.isalnum() for c in object_):
+    if _STILL_RELATIVE.search(verb_phrase) or len(statement) > MAX_STATEMENT:
+        return None
+    if not object_ or not any(c.isalnum() for c in object_):
         return None
     confidence = rule.confidence
     if predicate == "did" and rule.confidence == LIKELY and time and time.start:
@@ -246,6 +264,11 @@ def _draft(rule: Rule, words: dict[str, str], clause: Clause, sent_at: datetime)
     )
 
 
+_STILL_RELATIVE = re.compile(
+    r"\b(?:yesterday|today|tomorrow|tonight|ago|(?:last|next|this) (?!name)\w+|(?i:on|taking|this|next) "
+    r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day)\b"
+)
+"""A time that could not be made absolute, or a second one: such a statement would turn false with the days."""
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 
 

@@ -45,7 +45,8 @@ class RawClause:
 
 _CONJUNCTION = (
     r"(?:and then|and now|and so|which is why|so that|and|but|so|because|'cause|cause|cuz|coz|since|as|after|before|"
-    r"although|though|while|whereas|plus|when|whenever|where|that|until|till|once|than|like|how|what|why|then|also|"
+    r"although|though|while|whereas|plus|when|whenever|where|that|until|till|once|than|"
+    r"like(?= (?:i|we|he|she|they|it|you)\b)|how|what|why|then|also|"
     r"even though)"
 )
 _STARTS_SUBJECT = r"(?=(?:I|we|my|our|she|he|they|it|you|there|this|that)(?:'\w{1,2})?\s)"
@@ -95,7 +96,7 @@ _ADVERBS = re.compile(
 )
 _FILLERS = re.compile(
     r"^(?:(?:just|really|also|still|recently|finally|actually|currently|truly|totally|so|definitely|kinda|kind of|"
-    r"sort of|already|now|probably|super|mostly|usually|literally|always been|pretty much)\s+)+",
+    r"sort of|already|now|probably|super|mostly|usually|literally|always been|pretty much|originally)\s+)+",
     re.IGNORECASE,
 )
 _SKIP = lexicon.words(
@@ -314,12 +315,16 @@ def _with_tense(
     else:
         return None
     time, rest = _take_time(raw.lead, rest, today, tense)
+    if time is not None and _BOOKED.match(f"{head} {rest}"):
+        # "I bought tickets for May": the date may be the journey's, so it isn't told.
+        time = None
     if time is not None and time.span == (-1, -1):
         return None
     rest = tidy(rest)
     return Clause(raw.person, head, rest, tense, time, negated, no_longer, used_to, raw.implied_subject)
 
 
+_BOOKED = re.compile(r"(?:booked|bought|ordered|reserved) .*\b(?:tickets?|flights?|hotel|trip|cruise)\b", re.IGNORECASE)
 _TOO_MANY = TimeMention((-1, -1), None, "")
 
 

@@ -90,7 +90,7 @@ organized organised planted baked renovated booked ordered hired signed"""
 WISHES = words(
     """visit travel move live study learn become start open launch buy adopt foster run volunteer help
 marry quit retire teach join see go train climb hike volunteer raise own record perform publish
-improve become"""
+improve become be"""
 )
 """Verbs of "I want to ..." that tell of a life rather than of the task at hand."""
 UNPLANNED = words(

@@ -33,8 +33,8 @@ _DATE = (
 )
 _FAVOURITE = r"my (?:all[- ]time |absolute )?fav(?:ou?rite|e)?"
 _END = (
-    r"(?=$|[,.;:!()]| (?:and (?:i|it|my|we|the|that|he|she)\b|but|because|since|so|from|when|though|especially|by far|"
-    r"with|at the moment|right now)\b)"
+    r"(?=$|[,;:!()]|(?<!\b\w)\.| (?:and (?:i|it|my|we|the|that|he|she)\b|but|because|since|so|from|when|though|"
+    r"especially|by far|with|at the moment|right now)\b)"
 )
 
 _NAME_IS = re.compile(
@@ -52,7 +52,7 @@ _BORN_ON = re.compile(
 )
 _FAVOURITE_IS = re.compile(
     rf"\b{_FAVOURITE} (?P<kind>(?:[a-z]+ ){{0,3}}?[a-z]+)(?: (?:is|are|was|has to be|would be|will always be)|'s) "
-    rf"(?:definitely |probably |still |always |the )?(?P<object>[^,.;:!]{{2,60}}?){_END}",
+    rf"(?:definitely |probably |still |always |the )?(?P<object>(?:[^,.;:!]|(?<=\b\w)\.(?= )){{2,60}}?){_END}",
     re.IGNORECASE,
 )
 _IS_FAVOURITE = re.compile(
@@ -85,11 +85,11 @@ _GOAL = re.compile(
     re.IGNORECASE,
 )
 _PASSION = re.compile(
-    rf"^(?:(?:yeah|yes|and|but|so|well|oh)[, ]+)*(?P<object>[a-z][a-z' -]{{2,40}}?)(?: is| are|'s) (?:really |"
-    rf"always |definitely |pretty much |mostly |just )?"
-    r"(?P<what>(?:my (?:(?:true |biggest |big |main |real |greatest )?passion|hobby|fav(?:e|ou?rite)?|stress[- "
-    r"]relief|stress[- ]buster|go-to|thing|"
-    r"happy place|jam|escape))|one of my (?:favs|fave?s|favou?rites|passions|hobbies)|"
+    rf"^(?:(?:yeah|yes|and|but|so|well|oh)[, ]+)*(?P<object>[a-z][a-z' -]{{2,40}}?)(?P<verb> is| are|'s) "
+    r"(?:really |always |definitely |pretty much |mostly |just )?"
+    r"(?P<what>(?:my (?:(?:true |biggest |big |main |real |greatest )?passion|hobby|fav(?:e|ou?rite)?|"
+    r"stress[- ]relief|stress[- ]buster|go-to|thing|happy place|jam|escape))|"
+    r"one of my (?:favs|fave?s|favou?rites|passions|hobbies)|"
     rf"a (?:big|huge|major|important) part of my life){_END}",
     re.IGNORECASE,
 )
@@ -154,7 +154,12 @@ def _named_people(piece: str, people: PeopleSeen, speaker: Person) -> Iterator[N
         for match in pattern.finditer(piece):
             name = match["name"]
             if name not in lexicon.NOT_NAMES and name != speaker.name:
-                yield _relation(people.refer(match["kin"], name), speaker)
+                person = people.refer(match["kin"], name)
+                if person.relation not in lexicon.PETS.values() or not _GONE.search(piece):
+                    yield _relation(person, speaker)
+
+
+_GONE = re.compile(r"\b(?:lost|died|passed|put (?:down|to sleep)|used to have|goodbye|miss|missing)\b", re.IGNORECASE)
 
 
 def _relation(person: Person, speaker: Person) -> NounFact:
@@ -216,7 +221,5 @@ def _goals(piece: str, speaker: Person) -> Iterator[NounFact]:
         thing = match["object"]
         what = re.sub(r"\bmy\b", possessive(speaker.name), match["what"].lower())
         what = re.sub(r"\bfav(?:e|orite|ourite)?(s?)\b", r"favourite\1", what)
-        plural = (" and " in thing or thing.endswith("s")) and not re.match(r"\w+ing\b", thing)
-        yield NounFact(
-            speaker.name, "likes", thing, f"{thing[0].upper()}{thing[1:]} {'are' if plural else 'is'} {what}.", CLEAR
-        )
+        verb = "are" if match["verb"] == " are" else "is"
+        yield NounFact(speaker.name, "likes", thing, f"{thing[0].upper()}{thing[1:]} {verb} {what}.", CLEAR)

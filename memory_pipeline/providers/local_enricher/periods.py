@@ -163,6 +163,11 @@ def unit(match: Match, today: date, tense: Tense) -> Period | None:
         return _weekend(saturday + timedelta(weeks=step))
     if unit == "month":
         return _month(today + relativedelta(months=step))
+    if unit == "quarter":
+        day = today + relativedelta(months=3 * step)
+        quarter = (day.month - 1) // 3
+        names = ("first", "second", "third", "fourth")
+        return Period(date(day.year, 3 * quarter + 1, 1), "in", f"the {names[quarter]} quarter of {day.year}", 92)
     return _year(today.year + step)
 
 

@@ -95,10 +95,12 @@ _SINGLE_VALUED = (
 _MANY_VALUED = (
     "nationality",
     "lived_in",
+    "lives_with",
     "worked_as",
     "worked_at",
     "teaches",
     "graduated_from",
+    "has_degree",
     "runs",
     "has_relative",
     "health_condition",

@@ -183,7 +183,7 @@ def is_activity(text: str) -> bool:
         is_thing(text)
         and len(words) > 1
         and words[0] not in lexicon.UNPLANNED
-        and (words[0] in lexicon.THIRD or words[0].endswith("ing"))
+        and (words[0] in lexicon.THIRD or words[0] == "be" or words[0].endswith("ing"))
     )
 
 

@@ -50,6 +50,15 @@ _PLACES_BEEN = (
         CLEAR,
         is_proper_place,
     ),
+    rule(
+        "was",
+        r"in (?P<object>(?-i:[A-Z])\S*(?: (?-i:[A-Z])\S*)*)(?P<more> .+)?",
+        "visited",
+        "was in {object}{more}",
+        CLEAR,
+        is_proper_place,
+        dated=True,
+    ),
     rule("visited", r"(?P<object>.+)", "visited", "visited {object}", CLEAR),
     rule(
         "has",
@@ -122,6 +131,16 @@ _PLANS = (
         is_activity,
     ),
     rule("is", r"(?P<object>moving to .+)", "plans", "is {object}", LIKELY, is_short_thing),
+    rule(
+        "will",
+        r"be in (?P<object>(?-i:[A-Z])\S*(?: (?-i:[A-Z])\S*)*)(?P<more> (?:for|with) .+)?",
+        "plans",
+        "will be in {object}{more}",
+        LIKELY,
+        is_proper_place,
+        dated=True,
+        object_is="be in {object}",
+    ),
     rule("is", r"(?P<object>getting married.*)", "plans", "is {object}", CLEAR),
     rule(
         "has",
@@ -158,7 +177,7 @@ _ACTIVITIES = (
     ),
     rule("has", r"been (?P<object>[a-z]+ing\b.*)", "is_doing", "has been {object}", LOOSE, is_activity),
     rule("has", r"been into (?P<object>.+)", "likes", "has been into {object}", CLEAR),
-    rule("is", rf"(?P<object>(?:{_ONGOING})\b.+)", "is_doing", "is {object}", LOOSE),
+    rule("is", rf"(?P<object>(?:{_ONGOING})\b.+)", "is_doing", "is {object}", LOOSE, is_activity),
     rule(
         " ".join(sorted(set(lexicon.BASE) - {"wants", "hopes", "needs", "keeps", "asks", "shows", "has"})),
         rf"(?P<object>.*?){FREQUENCY}(?P<more>.*)",

@@ -65,16 +65,33 @@ _IDENTITY = (
     rule("has", rf"(?:got )?{_KIN_COUNT}{_KIN_END}", "has_relative", "has {object}", EXPLICIT),
     rule(
         "is",
-        r"(?P<object>an? (?:[a-z-]+ )?(?:mom|mother|mum|dad|father|parent|grandmother|grandfather|grandma|grandpa|"
-        r"twin|widow|widower)(?: of (?:one|two|three|four|five|six|\d|twins|triplets))?)(?: (?:and|who|in|"
-        r"with)\b.*)?",
+        r"(?P<object>(?:an?|the) (?:[a-z-]+ )?(?:mom|mother|mum|dad|father|parent|grandmother|grandfather|"
+        r"grandma|grandpa|twin|widow|widower)(?: of (?:one|two|three|four|five|six|\d|twins|triplets))?)"
+        r"(?: (?:and|who|in|with)\b.*)?",
         "has_relative",
         "is {object}",
         EXPLICIT,
     ),
 )
 _PLACES = (
-    rule("lives", rf"(?:right )?in {_PLACE}", "lives_in", "lives in {object}", EXPLICIT, is_place, negatable=True),
+    rule("has", rf"been in {_PLACE}", "lives_in", "has been in {object}", CLEAR, is_proper_place, dated=True),
+    rule(
+        "lives",
+        r"(?P<object>with .+?|alone|by myself)(?: in\b.*)?",
+        "lives_with",
+        "lives {object}",
+        EXPLICIT,
+        more=True,
+    ),
+    rule(
+        "lives",
+        rf"(?:right |alone |by myself |with .{{2,40}}? )?in {_PLACE}",
+        "lives_in",
+        "lives in {object}",
+        EXPLICIT,
+        is_place,
+        negatable=True,
+    ),
     rule("is", rf"(?:living|based) in {_PLACE}", "lives_in", "lives in {object}", EXPLICIT, is_place, negatable=True),
     rule("has", rf"(?:lived|been living) in {_PLACE}", "lives_in", "has lived in {object}", EXPLICIT, is_place),
     rule("has", rf"moved (?:back )?to {_PLACE}", "lives_in", "has moved to {object}", EXPLICIT, is_proper_place),

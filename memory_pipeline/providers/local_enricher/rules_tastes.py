@@ -18,6 +18,13 @@ from memory_pipeline.providers.local_enricher.rules import (
 _ALLERGY = r"(?P<object>.+?)(?: (?:and|so|but)\b(?=.*\b(?:i|cannot|can't|have)\b).*)?"
 _PREFERENCES = (
     rule(
+        "is",
+        r"an? (?P<how>(?:huge|big|massive|lifelong|die-?hard) )?(?P<object>(?-i:[A-Z])\S*(?: \S+){0,2}) fan",
+        "likes",
+        "is {rest}",
+        CLEAR,
+    ),
+    rule(
         "likes loves enjoys adores cherishes treasures",
         r"(?P<object>.+)",
         "likes",
@@ -135,6 +142,15 @@ _PREFERENCES = (
     rule("has", rf"(?:been )?(?P<object>{lexicon.DIETS})(?: for\b.*)?", "diet", "has been {object}", EXPLICIT),
 )
 _HEALTH_AND_THINGS = (
+    rule(
+        "is",
+        r"(?P<object>(?:type [12] )?diabetic|asthmatic|epileptic|colou?r[- ]?blind|deaf|dyslexic|pregnant|autistic|"
+        r"anemic)(?: (?:and|so|with)\b.*)?",
+        "health_condition",
+        "is {object}",
+        EXPLICIT,
+    ),
+    rule("has", r"(?:got )?an? (?P<object>[a-z]+) allergy.*", "allergic_to", "has a {object} allergy", EXPLICIT),
     rule("has", rf"(?:got )?(?P<object>{lexicon.CONDITIONS})", "health_condition", "has {object}", EXPLICIT),
     rule(
         "was",

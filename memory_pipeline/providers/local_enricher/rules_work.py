@@ -41,6 +41,24 @@ _WORK = (
         object_is="{title}",
     ),
     rule(
+        "has",
+        rf"been {_OCCUPATION}(?: (?:and|in|who|at|for|with)\b.*)?",
+        "works_as",
+        "has been {article} {object}",
+        EXPLICIT,
+        is_occupation,
+        object_is="{title}",
+    ),
+    rule(
+        "was",
+        rf"{_OCCUPATION}(?: (?:and|in|who|at|for|with)\b.*)?",
+        "worked_as",
+        "was {article} {object}",
+        CLEAR,
+        is_occupation,
+        object_is="{title}",
+    ),
+    rule(
         "works",
         r"as (?P<object>.+?)(?: (?:at|for|in|with|from|on|and|to)\b.*)?",
         "works_as",
@@ -140,6 +158,16 @@ _WORK = (
         object_is="{title}",
     ),
     rule(
+        "started", r"at (?P<object>(?-i:[A-Z]).*?)(?: as\b.*)?", "works_at", "started at {object}", CLEAR, is_employer
+    ),
+    rule(
+        "has",
+        r"(?:got )?(?P<object>an? (?:[a-z']+ )?(?:degree|phd|doctorate|master'?s|bachelor'?s) in .+?)(?: from\b.*)?",
+        "has_degree",
+        "has {object}",
+        EXPLICIT,
+    ),
+    rule(
         "got landed",
         r"(?:an? |the )?(?:new )?(?:job|position|role) (?:at|with) (?P<object>.+?)(?: as\b.*)?",
         "works_at",
@@ -175,7 +203,7 @@ _WORK = (
     ),
     rule(
         "quit left lost",
-        r"(?:my|a|the) (?:old )?job as (?P<object>.+?)(?: (?:at|for|in)\b.*)?",
+        r"(?:my|a|the) (?:old )?job as (?P<object>.+?)(?: (?:at|for|in|to|after|because)\b.*)?",
         "works_as",
         "{head} their job as {object}",
         EXPLICIT,
@@ -185,7 +213,7 @@ _WORK = (
     ),
     rule(
         "quit left lost",
-        r"(?:my|a|the) (?:old )?job (?:at|with) (?P<object>.+?)(?: as\b.*)?",
+        r"(?:my|a|the) (?:old )?job (?:at|with) (?P<object>.+?)(?: (?:as|to|after|because)\b.*)?",
         "works_at",
         "{head} their job at {object}",
         EXPLICIT,

@@ -19,7 +19,6 @@ _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _SLACK = re.compile(r"<(?:[@#!][^<>\n]{0,100}|https?:[^<>\n]{0,500})>|:[a-z0-9_+-]{2,30}:")
 _QUOTATION = re.compile(r'"[^"\n]{0,600}"')
 _FIRST_PERSON = re.compile(r"\b(?:i|i'\w+|me|my|we|our)\b", re.IGNORECASE)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]")
 _PICTURES = re.compile(r"[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]+|[:;]-?[()DPp](?=\s|$)")
 _PLAIN = str.maketrans(
     {"’": "'", "‘": "'", "“": '"', "”": '"', "…": ". ", "—": " - ", "–": " - ", "\t": " ", "*": None, "\u00a0": " "}
@@ -52,7 +51,7 @@ _TAKES_REST = re.compile(
 
 def clean(content: str) -> str:
     """Return the start of `content` in plain punctuation, without code, quoted lines, links and quoted speech."""
-    text = _CONTROL.sub(" ", content[:MAX_CHARACTERS].translate(_PLAIN))
+    text = _printable(_beginning(content).translate(_PLAIN))
     if "`" in text or "~~~" in text:
         text = _INLINE_CODE.sub(" ", _CODE.sub("\n", text))
     if ">" in text:
@@ -63,6 +62,21 @@ def clean(content: str) -> str:
         text = _QUOTATION.sub(_drop_speech, text)
     text = _PICTURES.sub(". ", text)
     return _SPACES.sub(" ", text)
+
+
+def _beginning(content: str) -> str:
+    """The first MAX_CHARACTERS, without the sentence that the limit would cut in two."""
+    if len(content) <= MAX_CHARACTERS:
+        return content
+    read = content[:MAX_CHARACTERS]
+    return read[: max(read.rfind(". "), read.rfind("\n")) + 1]
+
+
+def _printable(text: str) -> str:
+    """`text` with a space for each control, format, private or unassigned character but the newline."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in text)
 
 
 def _drop_speech(match: re.Match[str]) -> str:
@@ -83,7 +97,7 @@ def statements(text: str) -> list[str]:
             continue
         if any(len(word) > MAX_WORD for word in sentence.split()):
             continue
-        pieces += [piece.strip(" .!,\"'()[]") for piece in _DASH.split(sentence)]
+        pieces += [piece.strip(" .!,()[]") for piece in _DASH.split(sentence)]
     return [piece for piece in pieces if " " in piece]
 
 

@@ -94,7 +94,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Resolver], ...] = (
         re.compile(rf"\b(?P<preposition>for) {_NUMBER} (?P<unit>day|week|month|year)s?\b(?: now)?", re.IGNORECASE),
         lasting,
     ),
-    (_compile(rf"{_WHICH} (?P<unit>weekend|week|month|year)\b(?!')"), unit),
+    (_compile(rf"{_WHICH} (?P<unit>weekend|week|month|quarter|year)\b(?!')"), unit),
     (_compile(r"(?P<which>the) (?P<unit>weekend)\b(?!')"), unit),
     (
         _compile(
@@ -123,7 +123,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Resolver], ...] = (
     ),
     (
         re.compile(
-            rf"\b(?:(?P<preposition>since|until|till|by) |(?:back )?in )(?:late |early |mid-?)?{_YEAR}(?! [a-z]+s\b)"
+            rf"\b(?:(?P<preposition>since|until|till|by) |(?:back )?in )(?:late |early |mid-?)?{_YEAR}"
+            r"(?! (?!as\b)[a-z]+s\b)"
         ),
         calendar_year,
     ),
@@ -138,7 +139,7 @@ _NOW = frozenset(
     ("these days", "at the moment", "right now", "at present", "nowadays", "some day", "someday", "one day soon")
 )
 _TRIGGER = re.compile(
-    r"\d|day\b|tomorrow|night\b|ago\b|back\b|last |next |this |past |week|month|year|spring|summer|autumn|fall|"
+    r"\d|day\b|tomorrow|night\b|ago\b|back\b|last |next |this |past |week|month|quarter|year|spring|summer|autumn|fall|"
     r"winter|\b(?:in|since|by|until|till) |mon\b|tue|wed\b|thu|fri\b|sat\b|recently|lately|while|these|moment|now|"
     r"time",
     re.IGNORECASE,
@@ -181,6 +182,8 @@ def _resolved(match: Match, resolve: Resolver, today: date, tense: Tense) -> Tim
     if said in ("since", "until", "till", "by", "before", "after") and period.preposition:
         if said != "since":
             return TimeMention(match.span(), None, f"{said} {period.noun}")
+        if period.start > today:
+            return None
         return TimeMention(match.span(), period.start, f"{said} {period.noun}", today)
     phrase = f"{period.preposition} {period.noun}".strip()
     return TimeMention(match.span(), period.start, phrase, end)
