@@ -1,8 +1,8 @@
 """Dagster's Postgres event log, with the events that announce a range of partitions written together.
 
-Before a run over a range of days starts, Dagster logs one "planned" event per day and asset. dagster-postgres 0.29 writes
-materializations in batches but these one by one, each on a connection of its own: 12 ms a piece, three minutes for all
-days since 2022. Named in dagster.yaml; without it everything works, slower.
+Before a run over a range of days starts, Dagster logs one "planned" event per day and asset. dagster-postgres 0.29
+writes materializations in batches but these one by one, each on a connection of its own: 12 ms a piece, three minutes
+for all days since 2022. Named in dagster.yaml; without it everything works, slower.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import date, timedelta
 
 import dagster as dg
@@ -19,9 +18,11 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from memory_pipeline.defs.common import observed_progress
 from memory_pipeline.defs.partitions import PARTITION_START, weekly
+from memory_pipeline.local.processes import ProcessIdentity, boot_id, own_identity
 from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError
 from memory_pipeline.model.window import DayWindow
 
+_PROCESS_TAG = "memory_pipeline/process"
 _QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -66,7 +67,8 @@ def materialize(selection: Sequence[str], window: DayWindow, observer: Observer)
     if unknown:
         raise NotFoundError(f"there is no asset {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
     chosen = [known[name] for name in selection] or list(known.values())
-    with _instance() as instance:
+    with dg.DagsterInstance.get() as instance:
+        _fail_runs_of_dead_processes(instance)
         for keys in _runs(graph, chosen):
             report = _execute(repository, instance, keys, _tags(graph, keys, window), observer)
             yield report
@@ -107,10 +109,28 @@ def _monday(day: date) -> date:
     return day - timedelta(days=day.weekday())
 
 
-@contextmanager
-def _instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.get() as instance:
-        yield instance
+def _fail_runs_of_dead_processes(instance: dg.DagsterInstance) -> None:
+    """End the runs of commands that were killed: nobody else would, and their pool slots would be held for ever.
+
+    Runs of the daemon are its own to watch (run monitoring); ours carry the process they live in as a tag.
+    """
+    unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
+    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
+        process = run.tags.get(_PROCESS_TAG)
+        if process is None or _is_alive(process):
+            continue
+        instance.report_run_failed(run, "The command that executed this run was killed. Materialize again.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _own_process() -> str:
+    identity = own_identity()
+    return f"{boot_id()} {identity.pid} {identity.start_time}"
+
+
+def _is_alive(process: str) -> bool:
+    boot, pid, start_time = process.split()
+    return boot == boot_id() and ProcessIdentity(int(pid), int(start_time)).is_alive()
 
 
 def _execute(
@@ -126,7 +146,7 @@ def _execute(
     run = instance.create_run_for_job(
         job_def=job.get_definition(),
         run_config=_QUIET_CONSOLE,
-        tags=tags,
+        tags={**tags, _PROCESS_TAG: _own_process()},
         asset_selection=frozenset(keys),
         job_code_origin=job.get_python_origin(),
     )
