@@ -193,9 +193,14 @@ def _write_json(result: QueryResult, stream: BinaryIO) -> None:
 
 
 def _write_parquet(result: QueryResult, stream: BinaryIO) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(result.table, stream, compression="zstd")
+    table = result.table
+    for position, field in enumerate(table.schema):
+        if pa.types.is_interval(field.type):  # has no Parquet form
+            table = table.set_column(position, field.name, pa.array(_values(table.column(position)), pa.string()))
+    pq.write_table(table, stream, compression="zstd")
 
 
 def _as_text(value: object) -> str:
