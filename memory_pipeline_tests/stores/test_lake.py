@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_pipeline.model.errors import ExportError
@@ -45,6 +45,7 @@ def numbered(contents: list[list[str | None]]) -> Sequence[tuple[int, int, str |
     return [(day, n, content) for day, column in enumerate(contents) for n, content in enumerate(column)]
 
 
+@settings(deadline=None, max_examples=60)  # the disk may be slow
 @given(
     contents=rows_by_day,
     cuts=st.lists(st.integers(0, 50), max_size=6),
