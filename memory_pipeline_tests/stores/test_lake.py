@@ -74,6 +74,13 @@ def test_the_same_rows_give_the_same_bytes_in_whatever_batches_they_come(
     assert first.days == sum(bool(column) for column in contents)
 
 
+def test_where_a_batch_ends_does_not_show_in_the_pages_of_a_larger_file(tmp_path: Path) -> None:
+    rows = [(0, n, f"{n:0100}") for n in range(20_000)]
+    write(tmp_path / "one", rows)
+    write(tmp_path / "other", rows, [777, 15_000])
+    assert lake_bytes(tmp_path / "one") == lake_bytes(tmp_path / "other")
+
+
 def test_a_row_group_is_cut_before_its_text_outgrows_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lake, "_GROUP_BYTES", 1000)
     write(tmp_path, [(0, n, "x" * 400) for n in range(5)] + [(0, 5, "x" * 5000), (0, 6, "x")])
