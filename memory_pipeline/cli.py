@@ -90,5 +90,148 @@ def materialize(
     _finish(materialize_command(assets or [], _day(first), _day(last), json=json))
 
 
+@app.command()
+def up() -> None:
+    """Run the local stack with the Dagster UI and daemon until Ctrl-C.
+
+    Example: `memory-pipeline up`, then open the address it prints.
+    """
+    from memory_pipeline.commands.operating import up_command
+
+    _finish(up_command())
+
+
+@app.command()
+def env() -> None:
+    """Print the addresses of the stack that is up, as shell exports.
+
+    Example: `eval "$(memory-pipeline env)" && dagster dev`
+    """
+    from memory_pipeline.commands.operating import env_command
+
+    _finish(env_command())
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Show how many rows each store holds, tenant by tenant.
+
+    Example: `memory-pipeline status --json`
+    """
+    from memory_pipeline.commands.operating import status_command
+
+    _finish(status_command(json=json))
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Run every start-up check, a line each: ok, or what to do.
+
+    Example: `memory-pipeline doctor`
+    """
+    from memory_pipeline.commands.operating import doctor_command
+
+    _finish(doctor_command(json=json))
+
+
+@app.command()
+def migrate(
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit 2 where the schema differs.")] = False,
+) -> None:
+    """Bring the database to the schema of this version.
+
+    Example: `MEMORY_POSTGRES_ADMIN_URL=postgresql://… memory-pipeline migrate`
+    """
+    from memory_pipeline.commands.operating import migrate_command
+
+    _finish(migrate_command(check=check))
+
+
+@app.command()
+def generate(
+    directory: Annotated[Path, typer.Argument(help="Folder for one JSON Lines file per tenant.")],
+    messages: Annotated[int, typer.Option(min=1, help="How many messages in all.")] = 10_000,
+    tenants: Annotated[int, typer.Option(min=1, help="How many tenants; their sizes are skewed.")] = 3,
+    users: Annotated[int, typer.Option(min=1, help="How many users in all.")] = 30,
+    days: Annotated[int, typer.Option(min=1, help="Over how many days.")] = 90,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
+    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First day.")] = datetime(2026, 1, 1),  # noqa: DTZ001
+    json: Json = False,
+) -> None:
+    """Write synthetic conversations, to try things on and to measure with.
+
+    Example: `memory-pipeline generate /tmp/chats --messages 100000 && memory-pipeline import jsonl /tmp/chats/…`
+    """
+    from memory_pipeline.commands.generating import generate_command
+
+    _finish(generate_command(directory, messages, tenants, users, days, seed, start.date(), json=json))
+
+
+@app.command()
+def recall(
+    query: Annotated[str, typer.Argument(help="What to remember, in plain words.")],
+    user: Annotated[str, typer.Option(help="E-mail of the user whose memory is asked.")],
+    tenant: Annotated[str | None, typer.Option(help="Tenant, where the e-mail is known in several.")] = None,
+    k: Annotated[int | None, typer.Option("--k", min=1, max=200, help="How many memories.")] = None,
+    turns: Annotated[int, typer.Option(min=0, max=100, help="How many of the last turns.")] = 0,
+    budget: Annotated[int | None, typer.Option(min=1, help="Most tokens the answer may have.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only memories of this project.")] = None,
+    json: Json = False,
+) -> None:
+    """Answer a query with a user's memories, each with where it comes from.
+
+    Example: `memory-pipeline recall "where does she live?" --user ana@example.org --k 5`
+    """
+    from memory_pipeline.commands.recalling import recall_command
+
+    _finish(recall_command(query, user, tenant, k, turns, budget, project, json=json))
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SQL query.")],
+    format: Annotated[
+        Literal["table", "csv", "json", "parquet"], typer.Option(help="How to write the answer.")
+    ] = "table",
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds before the query is interrupted.")] = 60.0,
+) -> None:
+    """Ask the published DuckDB file, read-only.
+
+    Example: `memory-pipeline sql "SELECT * FROM mart_daily_activity ORDER BY day DESC LIMIT 7"`
+    """
+    from memory_pipeline.commands.querying import sql_command
+
+    _finish(sql_command(query, format, timeout))
+
+
+@app.command()
+def demo() -> None:
+    """Take the sample conversations through the whole pipeline, then ask it something.
+
+    Example: `memory-pipeline demo`
+    """
+    from memory_pipeline.commands.demonstrating import demo_command
+
+    _finish(demo_command())
+
+
+evaluate = typer.Typer(name="eval", help="Measure recall on published benchmarks.", no_args_is_help=True)
+app.add_typer(evaluate)
+
+
+@evaluate.command("locomo")
+def eval_locomo(
+    path: Annotated[Path, typer.Argument(help="A LoCoMo JSON file.")],
+    json: Json = False,
+) -> None:
+    """Print evidence recall@5/10/25/50 on LoCoMo, through the real stores and the real recall path.
+
+    Example: `memory-pipeline eval locomo locomo10.json --json`
+    """
+    from memory_pipeline.commands.evaluating import eval_locomo_command
+
+    _finish(eval_locomo_command(path, json=json))
+
+
 if __name__ == "__main__":
     main()

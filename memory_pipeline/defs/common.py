@@ -65,7 +65,7 @@ def logged_progress(context: dg.AssetExecutionContext, unit: str) -> Progress:
 
 def metadata_of(report: msgspec.Struct, *, row_count: int | None = None, **more: Any) -> dict[str, Any]:
     """Return a stage's report as metadata; `row_count` shows in Dagster's own row-count column."""
-    fields: Mapping[str, Any] = msgspec.to_builtins(report)
+    fields: Mapping[str, Any] = msgspec.to_builtins(report, enc_hook=str)
     metadata: dict[str, Any] = {
         name: round(value, 3) if isinstance(value, float) else value
         for name, value in fields.items()

@@ -32,7 +32,10 @@ class ProviderError(MemoryPipelineError):
 
 
 class ProviderUnavailableError(ProviderError):
-    """A remote provider can't be reached or stayed overloaded through all retries; the same call may succeed later."""
+    """A provider as a whole can't be used: not installed, unreachable, overloaded, or refusing the key.
+
+    No record is to blame: work that meets it must wait or stop, and never count as failed for good.
+    """
 
     exit_code = 3
 

@@ -7,7 +7,6 @@ a namespace per kind of thing. Two tenants never share one, because the tenant i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from hashlib import blake2b
@@ -80,14 +79,15 @@ def vector_id(memory_id: UUID, chunk: int) -> str:
     return f"memory_{memory_id}" if chunk == 0 else f"memory_{memory_id}:{chunk}"
 
 
+def parse_vector_id(text: str) -> tuple[UUID, int]:
+    """Return memory id and chunk of a vector id. Raises ValueError where it is not one of ours."""
+    memory, colon, chunk = text.removeprefix("memory_").partition(":")
+    memory_id, number = UUID(memory), int(chunk) if colon else 0
+    if vector_id(memory_id, number) != text:
+        raise ValueError(f"{text!r} is not the id of a vector")
+    return memory_id, number
+
+
 def bucket_of(memory_id: UUID, buckets: int = 4096) -> int:
     """The audit bucket of a memory: its id's low bits, so that Postgres and Python agree without a hash function."""
     return memory_id.int % buckets
-
-
-def digest(items: Iterable[bytes]) -> int:
-    """Return the sum modulo 2^64 of hash64(item). A sum, not XOR: XOR hides an item that is there twice."""
-    total = 0
-    for item in items:
-        total += int.from_bytes(hashlib.sha256(item).digest()[:8])
-    return total % (1 << 64)

@@ -1,7 +1,7 @@
 """Splits a long text into pieces that fit a model's window, at sentence ends where it can, else at white space.
 
-Pieces follow each other without gap or overlap: joined they are the text again, so no character is ever lost, and what a
-piece costs is what its characters cost. There is no overlap because recall shows the whole memory, never the piece.
+Pieces follow each other without gap or overlap: joined they are the text again, so no character is ever lost. There is
+no overlap because recall shows the whole memory, never the piece.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Embedder for any endpoint that speaks OpenAI's `POST /embeddings`: OpenAI, a gateway, or a model server of one's own."""
+"""Embedder for any endpoint that speaks OpenAI's `POST /embeddings`: OpenAI, a gateway, or one's own model server."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ import numpy as np
 import numpy.typing as npt
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
+from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError, SettingsError
 from memory_pipeline.providers.base import Vectors
 from memory_pipeline.providers.chunking import split_by_bytes
 from memory_pipeline.providers.vectors import require_encodable, unit_vectors
 
 _TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+_REMEDIES = {
+    401: "Check MEMORY_EMBEDDING_API_KEY.",
+    403: "The key may not use this model: check MEMORY_EMBEDDING_API_KEY and MEMORY_EMBEDDING_MODEL.",
+    404: "Check MEMORY_EMBEDDING_BASE_URL and MEMORY_EMBEDDING_MODEL.",
+    429: "The account's quota is spent.",
+}
+"""Refusals that would meet any text, and what to do about them."""
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CONNECT_SECONDS = 10.0
 
@@ -38,9 +45,9 @@ class OpenAIEmbedder:
 
     `dimension` is what the model answers with; it is sent along only with `request_dimension`, since few models can be
     asked for another. `retries` come after the first try, waiting `backoff_seconds`, then twice that, and so on, with
-    jitter, but never more than `max_wait_seconds`, not even where the server asks for it. Tokens are counted as bytes of
-    UTF-8, of which a token of a byte-level or SentencePiece vocabulary has at least one: an upper bound that needs no
-    tokenizer.
+    jitter, but never more than `max_wait_seconds`, not even where the server asks for it. Tokens are counted as bytes
+    of UTF-8, of which a token of a byte-level or SentencePiece vocabulary has at least one: an upper bound that needs
+    no tokenizer.
     """
 
     def __init__(
@@ -60,6 +67,12 @@ class OpenAIEmbedder:
         max_wait_seconds: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            # Said here, because the client's own complaint would show the key.
+            raise SettingsError(
+                "MEMORY_EMBEDDING_API_KEY holds a character that an HTTP header can't carry (a line break, perhaps). "
+                "Set it again."
+            )
         self._url = base_url.rstrip("/") + "/embeddings"
         self._model = model
         self._dimension = dimension
@@ -87,7 +100,7 @@ class OpenAIEmbedder:
     def chunk(self, text: str) -> list[str]:
         """Split `text` into pieces of at most `max_input_tokens` bytes, at sentence ends, else white space.
 
-        Joined, the pieces are `text`. English has about four bytes to a token, so its pieces are a quarter of the window.
+        Joined, the pieces are `text`. English has about four bytes to a token, so its pieces fill a quarter.
         """
         require_encodable([text], self._model)
         return split_by_bytes(text, self._max_input_tokens)
@@ -95,8 +108,9 @@ class OpenAIEmbedder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return one unit vector per text, shape (texts, dimension), in as many requests as the limits ask for.
 
-        Raises ProviderUnavailableError where the endpoint could not be reached or stayed overloaded through all retries,
-        and ProviderError where it refused, or answered other than with one finite vector of the dimension per text.
+        Raises ProviderUnavailableError where the endpoint can't be used, whatever the text: unreachable or overloaded
+        through all retries, wrong key or model, quota spent. Raises ProviderError where it refused these texts, or
+        answered other than with one finite vector of the dimension per text.
         """
         require_encodable(texts, self._model)
         for position, text in enumerate(texts):
@@ -161,10 +175,12 @@ class OpenAIEmbedder:
             response = self._client.post(self._url, json=body)
         except httpx.TimeoutException as error:
             raise _TransientError(f"no answer in time ({type(error).__name__})") from error
-        except httpx.TransportError as error:
+        except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
             raise _TransientError(f"the connection failed ({type(error).__name__})") from error
-        except (httpx.InvalidURL, ValueError) as error:
-            raise ProviderError(f"{self._where()} can't be called: {type(error).__name__}. Check the base URL.") from error
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            raise ProviderUnavailableError(
+                f"{self._where()} can't be called ({type(error).__name__}). Check MEMORY_EMBEDDING_BASE_URL."
+            ) from error
         if response.status_code != 200:
             self._raise_for(response)
         try:
@@ -173,21 +189,18 @@ class OpenAIEmbedder:
             raise ProviderError(f"{self._where()} answered 200 with something that is not JSON.") from None
 
     def _raise_for(self, response: httpx.Response) -> None:
-        """Raise what the status means. Of the body only the error code is told: the rest may repeat the text or the key."""
+        """Raise what the status means. Only the error code is told: the rest may repeat the text or the key."""
         code = _error_code(response)
         what = f"it answered {response.status_code}" + (f" ({code})" if code else "")
         # OpenAI answers 429 both for "slow down" and for "your money is spent"; only the first passes by itself.
         if response.status_code in _TRANSIENT_STATUS and code != "insufficient_quota":
             raise _TransientError(what, _retry_after(response))
-        remedy = {
-            401: "Check MEMORY_EMBEDDING_API_KEY.",
-            403: "The key may not use this model: check MEMORY_EMBEDDING_API_KEY and MEMORY_EMBEDDING_MODEL.",
-            404: "Check MEMORY_EMBEDDING_BASE_URL and MEMORY_EMBEDDING_MODEL.",
-            429: "The account's quota is spent.",
-        }.get(response.status_code, "It would refuse the same request again, so it was not repeated.")
-        raise ProviderError(f"{self._where()} refused: {what}. {remedy}")
+        remedy = _REMEDIES.get(response.status_code)
+        if remedy is not None:
+            raise ProviderUnavailableError(f"{self._where()} refused: {what}. {remedy}")
+        raise ProviderError(f"{self._where()} refused these texts: {what}. It was not asked again.")
 
-    def _rows(self, answer: Any, count: int) -> npt.NDArray[np.float32]:
+    def _rows(self, answer: Any, count: int) -> npt.NDArray[np.float64]:
         """Return the vectors in the order of the texts, shape (count, dimension), whatever order they came in."""
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
@@ -198,22 +211,21 @@ class OpenAIEmbedder:
                 f"{self._where()} answered {count} texts with {len(data)} vectors, or numbered them other than 0 to "
                 f"{count - 1}, so it can't be told which vector belongs to which text."
             )
-        rows = np.empty((count, self._dimension), dtype=np.float32)
-        for position in range(count):
-            rows[position] = self._row(by_index[position])
-        return rows
+        return np.stack([self._row(by_index[position]) for position in range(count)])
 
-    def _row(self, embedding: Any) -> npt.NDArray[np.float32]:
+    def _row(self, embedding: Any) -> npt.NDArray[np.float64]:
         try:
-            row = np.array(embedding, dtype=np.float32)
-        except (TypeError, ValueError):
-            raise ProviderError(f"{self._where()} answered with a vector that is not a list of numbers.") from None
+            row = np.array(embedding)
+        except ValueError:  # lists of unequal length
+            row = np.array(None)
+        if row.dtype.kind not in "iuf":
+            raise ProviderError(f"{self._where()} answered with a vector that is not a list of numbers.")
         if row.shape != (self._dimension,):
             raise ProviderError(
-                f"{self._where()} answered with a vector of shape {row.shape}; dimension {self._dimension} was expected. "
-                "Check MEMORY_EMBEDDING_MODEL and MEMORY_EMBEDDING_DIMENSION."
+                f"{self._where()} answered with a vector of shape {row.shape}; dimension {self._dimension} was "
+                "expected. Check MEMORY_EMBEDDING_MODEL and MEMORY_EMBEDDING_DIMENSION."
             )
-        return row
+        return row.astype(np.float64)
 
     def _where(self) -> str:
         return f"Embedding model {self._model} at {_host(self._url)}"
@@ -249,7 +261,7 @@ def _retry_after(response: httpx.Response) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

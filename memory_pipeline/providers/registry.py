@@ -1,4 +1,4 @@
-"""Makes the providers that the settings name. Each is imported when it is made, so that a command without one stays light."""
+"""Makes the providers that the settings name. Each is imported when made, so that a command without one is light."""
 
 from __future__ import annotations
 

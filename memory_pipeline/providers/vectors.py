@@ -25,7 +25,7 @@ def require_encodable(texts: Sequence[str], model: str) -> None:
             ) from None  # the original exception holds the whole text
 
 
-def unit_vectors(raw: npt.NDArray[np.float32], count: int, dimension: int, model: str) -> Vectors:
+def unit_vectors(raw: npt.NDArray[np.floating], count: int, dimension: int, model: str) -> Vectors:
     """Return `raw`, shape (count, dimension), with rows scaled to unit length.
 
     Raises ProviderError where the shape is another, or a row holds NaN or infinity or has no direction.
@@ -37,11 +37,13 @@ def unit_vectors(raw: npt.NDArray[np.float32], count: int, dimension: int, model
         )
     # In double precision the squares of finite float32 values can't overflow.
     wide = raw.astype(np.float64)
-    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    with np.errstate(over="ignore"):
+        norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     bad = ~(np.isfinite(norms) & (norms > _SMALLEST_NORM))
     if bad.any():
         raise ProviderError(
-            f"{model} answered text {int(np.argmax(bad))} of {count} with a vector that holds NaN or infinity or is zero. "
-            "It was not stored; embed the text again or look into the model."
+            f"{model} answered text {int(np.argmax(bad))} of {count} with a vector that holds NaN or infinity or is "
+            "zero. It was not stored; embed the text again or look into the model."
         )
-    return (wide / norms[:, np.newaxis]).astype(np.float32)
+    unit: Vectors = (wide / norms[:, np.newaxis]).astype(np.float32)
+    return unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, timedelta
 from uuid import UUID
 
 import msgspec
@@ -73,6 +73,7 @@ def _summarize_user(
     content, sources = summarizer.summarize([_turn(turn) for turn in turns], facts)
     if not content:
         return None
+    rests_on = [turns[index] for index in sorted(sources)] or turns
     return write_summary(
         connection,
         tenant_id=tenant_id,
@@ -80,7 +81,8 @@ def _summarize_user(
         user_id=user_id,
         week=week.start,
         content=content,
-        source_message_ids=[turns[index].message_id for index in sources] or [turn.message_id for turn in turns],
+        day=rests_on[0].sent_at.astimezone(UTC).date(),
+        source_message_ids=[turn.message_id for turn in rests_on],
         summarizer=f"{summarizer.name}@{summarizer.version}",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,3 +98,15 @@ def test_an_oversized_element_is_passed_over_without_being_held() -> None:
         found, broken = collect(b"[1, " + big + b", 2]", size, limit=100)
         assert found == [b"1", Oversized.ELEMENT, b"2"]
         assert broken is None
+
+
+@pytest.mark.parametrize(
+    ("start", "filler"), [(b'["', rb"]\","), (b"[", b"[{")], ids=["an endless string", "endless nesting"]
+)
+def test_memory_stays_at_the_limit_however_large_an_element_is(start: bytes, filler: bytes) -> None:
+    tracemalloc.start()
+    with pytest.raises(BrokenJsonError, match="in the middle of the array"):
+        list(split_array((filler * 1000 if number else start for number in range(400)), 100_000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 400_000

@@ -136,6 +136,7 @@ def test_the_variables_lead_to_the_stores_under_their_roles(start: Callable[...,
         "MEMORY_DAGSTER_POSTGRES_URL",
         "MEMORY_HOME",
         "DAGSTER_HOME",
+        "DAGSTER_EVENT_BATCH_SIZE",
     }
     assert Path(env["DAGSTER_HOME"]).is_dir()
     assert env["MEMORY_HOME"] == str(server_folder / "home")

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from memory_pipeline.model.errors import ProviderError
+from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
 from memory_pipeline.providers.minilm.embedder import MiniLMEmbedder, batches_by_length
 from memory_pipeline.providers.minilm.graph import cached_graph
 from memory_pipeline.providers.minilm.weights import Weights, load_weights, model_folder
@@ -56,12 +56,14 @@ def reference_vector(weights: Weights, token_ids: list[int]) -> npt.NDArray[np.f
         return weights[name].astype(np.float64)
 
     def dense(x: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
-        return x @ get(f"{name}.weight").T + get(f"{name}.bias")
+        product: npt.NDArray[np.float64] = x @ get(f"{name}.weight").T + get(f"{name}.bias")
+        return product
 
     def norm(x: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
         centred = x - x.mean(axis=-1, keepdims=True)
         deviation = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-12)
-        return centred / deviation * get(f"{name}.weight") + get(f"{name}.bias")
+        scaled: npt.NDArray[np.float64] = centred / deviation * get(f"{name}.weight") + get(f"{name}.bias")
+        return scaled
 
     def heads(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return x.reshape(len(x), 12, 32).transpose(1, 0, 2)
@@ -81,7 +83,8 @@ def reference_vector(weights: Weights, token_ids: list[int]) -> npt.NDArray[np.f
         inner = inner * 0.5 * (1 + erf(inner / math.sqrt(2)))
         x = norm(x + dense(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
     mean: npt.NDArray[np.float64] = x.mean(axis=0)
-    return mean / np.linalg.norm(mean)
+    unit: npt.NDArray[np.float64] = mean / np.linalg.norm(mean)
+    return unit
 
 
 def test_vectors_equal_an_independent_bert(embedder: MiniLMEmbedder, tokenizer: Tokenizer) -> None:
@@ -164,7 +167,9 @@ def test_texts_without_sentences_are_split_whole(embedder: MiniLMEmbedder, text:
     st.lists(
         st.one_of(
             st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
-            st.sampled_from(["word ", "\n\n", "한국어", "é", "e\u0301", "\u0301", "İ", "[SEP]", "a" * 120, ".", "ि", "\x00"]),
+            st.sampled_from(
+                ["word ", "\n\n", "한국어", "é", "e\u0301", "\u0301", "İ", "[SEP]", "a" * 120, ".", "ि", "\x00"]
+            ),
         ),
         min_size=1,
         max_size=12,
@@ -198,6 +203,33 @@ def test_damaged_cache_is_built_again(tmp_path: Path) -> None:
     assert path.stat().st_size == whole
 
 
+def test_building_again_does_not_touch_the_file_others_have_open(tmp_path: Path) -> None:
+    path = cached_graph(model_folder() / "model.safetensors", tmp_path)
+    path.write_bytes(b"old")
+    with path.open("rb") as reader:
+        cached_graph(model_folder() / "model.safetensors", tmp_path, rebuild=True)
+        assert reader.read() == b"old"
+    assert path.stat().st_size > 80_000_000
+
+
+def test_cache_that_cannot_be_written_is_no_fault_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file where the folder should be")
+    with pytest.raises(ProviderUnavailableError, match="can't be kept in"):
+        MiniLMEmbedder(tmp_path / "models").embed(["hello"])
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+def test_forked_child_loads_its_own_session(embedder: MiniLMEmbedder) -> None:
+    embedder.embed(SENTENCES)  # the parent's session has threads, which a child does not inherit
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=lambda: queue.put(embedder.embed(SENTENCES).tolist()))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    np.testing.assert_allclose(queue.get(), embedder.embed(SENTENCES), atol=1e-5)
+
+
 def test_processes_may_build_the_cache_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Pool(3) as pool:
@@ -211,7 +243,7 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     content[-1] ^= 1
     other = tmp_path / "model.safetensors"
     other.write_bytes(content)
-    with pytest.raises(ProviderError, match="does not hold the weights"):
+    with pytest.raises(ProviderUnavailableError, match="does not hold the weights"):
         cached_graph(other, tmp_path / "cache")
 
 

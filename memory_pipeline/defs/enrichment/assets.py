@@ -1,7 +1,5 @@
 """The assets `facts` and `memory_relationships`."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of

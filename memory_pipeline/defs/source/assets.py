@@ -1,7 +1,5 @@
 """The external asset `messages`."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from memory_pipeline.defs.common import PipelineResource

@@ -1,7 +1,5 @@
 """The asset `weekly_summaries`."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
@@ -21,8 +19,8 @@ from memory_pipeline.stages.summarize import summarize
     owners=OWNERS,
     code_version=make_summarizer(load_settings()).version,
     description=(
-        "One summary per user and week, resting on named messages. It is a memory of the week's Monday, so that day's "
-        "embeddings and index pick it up."
+        "One summary per user and week, resting on named messages. It belongs to the day of the first of "
+        "them, whose embeddings and index pick it up."
     ),
 )
 def weekly_summaries(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:

@@ -19,9 +19,10 @@ _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _SLACK = re.compile(r"<(?:[@#!][^<>\n]{0,100}|https?:[^<>\n]{0,500})>|:[a-z0-9_+-]{2,30}:")
 _QUOTATION = re.compile(r'"[^"\n]{0,600}"')
 _FIRST_PERSON = re.compile(r"\b(?:i|i'\w+|me|my|we|our)\b", re.IGNORECASE)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]")
 _PICTURES = re.compile(r"[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]+|[:;]-?[()DPp](?=\s|$)")
-_PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "…": ". ", "—": " - ", "–": " - ", "\t": " ", "*": None, "\u00a0": " "})
+_PLAIN = str.maketrans(
+    {"’": "'", "‘": "'", "“": '"', "”": '"', "…": ". ", "—": " - ", "–": " - ", "\t": " ", "*": None, "\u00a0": " "}
+)
 _SPACES = re.compile(r"[ ]{2,}")
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]?\s+|\n+")
@@ -29,12 +30,17 @@ _ABBREVIATION = re.compile(r"\b(?:dr|mr|mrs|ms|st|mt|prof|e\.g|i\.e|vs|etc|appro
 _DASH = re.compile(r"\s+-+\s+|\s*;\s*|\.{2,}\s*|(?<=\w)- ")
 _UNREAL = re.compile(
     r"\b(?:if|unless|whether|suppose|supposing|imagine|pretend|wish|hypothetically|in theory|let's say|what if|"
-    r"in (?:my|a|the|this) dreams?|dreamed|dreamt|character|protagonist|lyrics?)\b",
+    r"in (?:my|a|the|this) (?:dreams?|story|game|novel|book|movie|film|play|script|scene|scenario|essay|poem)|"
+    r"dreamed|dreamt|character|protagonist|lyrics?)\b",
     re.IGNORECASE,
 )
-_POLITE = r"(?:please |pls |plz |kindly |hey,? |hi,? |can you |could you |would you |i want you to |i need you to |i'd like you to |help me )*"
+_POLITE = (
+    r"(?:please |pls |plz |kindly |hey,? |hi,? |can you |could you |would you |i want you to |i need you to |"
+    r"i'd like you to |help me )*"
+)
 _WRITING = re.compile(
-    rf"^{_POLITE}(?:(?:re)?write|draft|compose|rephrase|reword|paraphrase|translate|summari[sz]e|proofread|edit|polish|shorten|"
+    rf"^{_POLITE}(?:(?:re)?write|draft|compose|rephrase|reword|paraphrase|translate|summari[sz]e|proofread|edit|"
+    rf"polish|shorten|"
     r"generate|correct|convert|reformat|reply|respond|act as|act like|role-?play|pretend|imagine)\b",
     re.IGNORECASE,
 )
@@ -45,7 +51,7 @@ _TAKES_REST = re.compile(
 
 def clean(content: str) -> str:
     """Return the start of `content` in plain punctuation, without code, quoted lines, links and quoted speech."""
-    text = _CONTROL.sub(" ", content[:MAX_CHARACTERS].translate(_PLAIN))
+    text = _printable(_beginning(content).translate(_PLAIN))
     if "`" in text or "~~~" in text:
         text = _INLINE_CODE.sub(" ", _CODE.sub("\n", text))
     if ">" in text:
@@ -56,6 +62,21 @@ def clean(content: str) -> str:
         text = _QUOTATION.sub(_drop_speech, text)
     text = _PICTURES.sub(". ", text)
     return _SPACES.sub(" ", text)
+
+
+def _beginning(content: str) -> str:
+    """The first MAX_CHARACTERS, without the sentence that the limit would cut in two."""
+    if len(content) <= MAX_CHARACTERS:
+        return content
+    read = content[:MAX_CHARACTERS]
+    return read[: max(read.rfind(". "), read.rfind("\n")) + 1]
+
+
+def _printable(text: str) -> str:
+    """`text` with a space for each control, format, private or unassigned character but the newline."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in text)
 
 
 def _drop_speech(match: re.Match[str]) -> str:
@@ -76,7 +97,7 @@ def statements(text: str) -> list[str]:
             continue
         if any(len(word) > MAX_WORD for word in sentence.split()):
             continue
-        pieces += [piece.strip(" .!,\"'()[]") for piece in _DASH.split(sentence)]
+        pieces += [piece.strip(" .!,()[]") for piece in _DASH.split(sentence)]
     return [piece for piece in pieces if " " in piece]
 
 
@@ -86,7 +107,11 @@ def _sentences(text: str) -> list[str]:
     for part in _SENTENCE_END.split(text):
         part = f"{held} {part}".strip() if held else part.strip()
         held = ""
-        if len(part) <= MAX_SENTENCE and _ABBREVIATION.search(part[-12:]) and not re.search(r"\bi\.$", part[-3:], re.IGNORECASE):
+        if (
+            len(part) <= MAX_SENTENCE
+            and _ABBREVIATION.search(part[-12:])
+            and not re.search(r"\bi\.$", part[-3:], re.IGNORECASE)
+        ):
             held = part
             continue
         if part:

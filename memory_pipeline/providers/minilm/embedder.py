@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from memory_pipeline.model.errors import ProviderError
+from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
 from memory_pipeline.providers.base import Vectors
 from memory_pipeline.providers.chunking import split_by_cost
 from memory_pipeline.providers.minilm.graph import WIDTH, cached_graph
@@ -42,6 +42,7 @@ class MiniLMEmbedder:
         self._threads = threads if threads is not None else _cores()
         self._lock = Lock()
         self._loaded: tuple[int, Any, Any] | None = None
+        self._inherited: tuple[int, Any, Any] | None = None
 
     def chunk(self, text: str) -> list[str]:
         """Split `text` into pieces of at most 254 tokens, at sentence ends, else white space, else between words.
@@ -67,7 +68,8 @@ class MiniLMEmbedder:
         """Return one unit vector per text, shape (texts, 384). A text that comes twice is run once.
 
         Raises ProviderError for a text longer than the window (`chunk` it first; nothing is cut off silently), one
-        that has no UTF-8 form, or where the model answers with NaN.
+        that has no UTF-8 form, or where the model answers with NaN; ProviderUnavailableError where the model can't be
+        loaded at all.
         """
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
@@ -79,8 +81,8 @@ class MiniLMEmbedder:
         for position, place in enumerate(places):
             if len(tokens[place]) > MAX_TOKENS:
                 raise ProviderError(
-                    f"Text {position} of {len(texts)} has {len(tokens[place])} tokens; {self.model} takes {MAX_TOKENS}. "
-                    "Split it with chunk() and embed the pieces."
+                    f"Text {position} of {len(texts)} has {len(tokens[place])} tokens; {self.model} takes "
+                    f"{MAX_TOKENS}. Split it with chunk() and embed the pieces."
                 )
         pooled = np.empty((len(tokens), self.dimension), dtype=np.float32)
         session = self._session()
@@ -100,6 +102,8 @@ class MiniLMEmbedder:
                 folder = model_folder()
                 tokenizer = _load_tokenizer(folder / "tokenizer.json")
                 session = _load_session(folder / "model.safetensors", self._cache_folder, self._threads)
+                # A parent's session is kept, unused: closing it waits for threads that a fork did not copy.
+                self._inherited = self._loaded
                 self._loaded = (os.getpid(), tokenizer, session)
             return self._loaded
 
@@ -164,4 +168,6 @@ def _load_session(weights_path: Path, cache_folder: Path, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except (Fail, InvalidGraph, InvalidProtobuf) as error:
-        raise ProviderError(f"onnxruntime can't load {path}, built from the installed weights: {error}") from error
+        raise ProviderUnavailableError(
+            f"onnxruntime can't load {path}, built from the installed weights: {error}"
+        ) from error

@@ -1,8 +1,8 @@
 """Builds the ONNX graph of all-MiniLM-L6-v2 from its weights, and keeps it in a cache folder.
 
 The network is BERT (Devlin et al. 2019) with 6 layers, 12 heads and width 384, pooled over the tokens of a text
-(Reimers and Gurevych 2019). The graph is written with onnxruntime's fused fp32 operators (attention, residual with layer
-norm, bias with the exact erf GELU), so that what runs does not hang on which patterns its optimiser happens to find.
+(Reimers and Gurevych 2019). The graph is written with onnxruntime's fused fp32 operators (attention, residual with
+layer norm, bias with the exact erf GELU), so that what runs does not hang on which patterns its optimiser finds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from memory_pipeline.model.errors import ProviderUnavailableError
 from memory_pipeline.providers.minilm.weights import WEIGHTS_SHA256, Weights, load_weights
 
 GRAPH_VERSION = 1
@@ -67,7 +68,7 @@ class _Graph:
 def build_graph(weights: Weights) -> bytes:
     """Return the serialised graph.
 
-    Inputs, both int32 of shape (texts, tokens): `token_ids`, `attention_mask` (1 for a token, 0 for padding on the right).
+    Inputs, both int32 of shape (texts, tokens): `token_ids`, `attention_mask` (1 for a token, 0 for padding behind).
     Output `pooled`, float32 of shape (texts, 384): the sum of the token vectors, which has the direction of their mean.
     """
     from onnx import TensorProto, helper
@@ -135,14 +136,26 @@ def cached_graph(weights_path: Path, cache_folder: Path, rebuild: bool = False) 
     """Return the graph's file in `cache_folder`, built there first if it is missing (0.6 s, 90 MB) or `rebuild` asks.
 
     Safe for processes that do so at once: each writes a file of its own and renames it over the name they share.
-    Raises ProviderError where the weights are not the known ones, OSError where the folder can't be written.
+    Raises ProviderUnavailableError where the weights are not the known ones or the folder can't be written.
     """
     path = cache_folder / f"all-minilm-l6-v2-{WEIGHTS_SHA256[:12]}-graph{GRAPH_VERSION}.onnx"
     if path.is_file() and not rebuild:
         return path
     content = build_graph(load_weights(weights_path))
-    cache_folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=cache_folder)
+    try:
+        _write_whole(path, content)
+    except OSError as error:
+        raise ProviderUnavailableError(
+            f"The embedding model can't be kept in {cache_folder}: {error}. "
+            f"It needs {len(content) // 1_000_000 + 1} MB there."
+        ) from error
+    return path
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write `content` under a name of its own, then rename it: no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -152,4 +165,3 @@ def cached_graph(weights_path: Path, cache_folder: Path, rebuild: bool = False) 
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path

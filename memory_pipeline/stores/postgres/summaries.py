@@ -55,11 +55,15 @@ def write_summary(
     memory_id: UUID,
     user_id: UUID,
     week: date,
+    day: date,
     content: str,
     source_message_ids: Sequence[UUID],
     summarizer: str,
 ) -> bool:
-    """Store a summary; return whether it is new or says something else than before."""
+    """Store the summary of the week that begins on the Monday `week`; return whether it is new or says something else.
+
+    `day` is the UTC day of the first message it rests on: the partition that embeds, indexes and exports it.
+    """
     changed = connection.execute(
         sql(PACKAGE, "upsert_summary"),
         {
@@ -67,6 +71,7 @@ def write_summary(
             "memory_id": memory_id,
             "user_id": user_id,
             "week": week,
+            "day": day,
             "content": content,
             "source_message_ids": list(source_message_ids),
             "summarizer": summarizer,

@@ -1,0 +1,205 @@
+"""`up`, `env`, `status`, `doctor`, `migrate`: running the local stack and asking how it is."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.markup import escape
+
+from memory_pipeline.commands.output import err, number, out, print_json, table
+from memory_pipeline.commands.session import project_root, running_stack
+from memory_pipeline.local.dagster_dev import DagsterDev
+from memory_pipeline.local.stack import running_stack as find_running_stack
+from memory_pipeline.model.errors import MemoryPipelineError, SettingsError
+from memory_pipeline.settings import Settings, load_settings
+from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.migrate import check_schema, migrate, shipped_migrations
+from memory_pipeline.stores.postgres.statistics import StoreCounts, store_counts
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One line of the doctor: what was looked at, and what to do where it is not well."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def env_command() -> int:
+    """Print `export` lines of the stack that is up."""
+    state = find_running_stack(load_settings())
+    if state is None:
+        raise MemoryPipelineError("no stack is up on this home; start one with `memory-pipeline up`.")
+    for name, value in sorted(state.env.items()):
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def migrate_command(*, check: bool) -> int:
+    """Apply the migrations with the admin's connection, or only compare."""
+    settings = load_settings()
+    if settings.postgres_admin_url is None:
+        with running_stack() as stack:
+            return _migrate(stack.postgres_admin_url, check)
+    return _migrate(settings.postgres_admin_url, check)
+
+
+def _migrate(admin_url: str | None, check: bool) -> int:
+    if admin_url is None:
+        raise SettingsError("MEMORY_POSTGRES_ADMIN_URL is not set; `migrate` connects with it.")
+    if check:
+        import psycopg
+
+        with psycopg.connect(admin_url) as connection:
+            check_schema(connection)
+        out.print(f"the schema is up to date ({len(shipped_migrations())} migrations)")
+        return 0
+    applied = migrate(admin_url)
+    out.print(f"applied {', '.join(applied)}" if applied else "nothing to apply: the schema is up to date")
+    return 0
+
+
+def status_command(*, json: bool) -> int:
+    """Show how many rows each store holds, per tenant."""
+    with running_stack() as settings, Pipeline(settings) as pipeline:
+        with pipeline.database.transaction() as connection:
+            counts = store_counts(connection)
+        export = settings.data / "exports" / "memory.duckdb"
+    report: dict[str, Any] = {
+        "tenants": counts,
+        "export": str(export) if export.exists() else None,
+        "home": str(settings.home),
+    }
+    if json:
+        print_json(report)
+        return 0
+    _show_counts(counts)
+    out.print(f"export: {export if export.exists() else 'none yet'}", highlight=False)
+    return 0
+
+
+def _show_counts(counts: list[StoreCounts]) -> None:
+    grid = table(
+        "What there is", "tenant", "users", "messages", "pending", "failed", "facts", "summaries", "vectors", "indexed"
+    )
+    for row in counts:
+        cells = (row.users, row.messages, row.pending, row.failed, row.facts, row.summaries, row.vectors, row.indexed)
+        grid.add_row(row.tenant, *(number(cell) for cell in cells))
+    out.print(grid)
+
+
+def doctor_command(*, json: bool) -> int:
+    """Run every start-up check; exit 1 where one is not well."""
+    checks = list(_checks())
+    if json:
+        print_json(checks)
+    else:
+        for check in checks:
+            mark = "[green]ok  [/green]" if check.ok else "[red]FAIL[/red]"
+            out.print(f"{mark} {check.name:<22} {escape(check.detail)}", highlight=False, soft_wrap=True)
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def _checks() -> Iterator[Check]:
+    yield Check("python", sys.version_info[:2] in {(3, 11), (3, 12), (3, 13)}, sys.version.split()[0])
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        yield Check("settings", False, str(error))
+        return
+    yield Check("settings", True, f"home {settings.home}, partitions from {settings.partition_start}")
+    free = shutil.disk_usage(_existing_parent(settings.home)).free
+    yield Check(
+        "disk", free > 2**30, f"{free / 2**30:.1f} GiB free" + ("" if free > 2**30 else "; free at least 1 GiB")
+    )
+    try:
+        with running_stack() as stack:
+            yield from _store_checks(stack)
+    except MemoryPipelineError as error:
+        yield Check("stores", False, str(error))
+
+
+def _store_checks(settings: Settings) -> Iterator[Check]:
+    from memory_pipeline.stores.redis.connection import server_version
+
+    with Pipeline(settings) as pipeline:
+        yield _check("postgres pipeline role", lambda: _role(pipeline.database))
+        yield _check("postgres app role", lambda: _role(pipeline.app_database))
+        yield _check("redis", lambda: f"version {server_version(settings.redis_url or '')}")
+        yield _check("chroma", lambda: _chroma(pipeline))
+        yield _check("embedder", lambda: _embedder(pipeline))
+        yield _check("enricher", lambda: f"{pipeline.enricher.name}, version {pipeline.enricher.version}")
+        yield _check("dagster instance", lambda: str(project_root() / "dagster.yaml"))
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except MemoryPipelineError as error:
+        return Check(name, False, str(error))
+
+
+def _role(database: Database) -> str:
+    with database.transaction() as connection:
+        row = connection.execute("SELECT current_user, current_setting('server_version')").fetchone()
+    assert row is not None
+    return f"{row[0]} on PostgreSQL {row[1]}; schema and row-level security as expected"
+
+
+def _chroma(pipeline: Pipeline) -> str:
+    pipeline.chroma.heartbeat()
+    return str(pipeline.settings.chroma_url)
+
+
+def _embedder(pipeline: Pipeline) -> str:
+    vectors = pipeline.embedder.embed(["Is the embedder well?"])
+    return f"{pipeline.embedder.model}, dimension {vectors.shape[1]}"
+
+
+def _existing_parent(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def up_command() -> int:
+    """Run the stack with the Dagster UI and daemon until Ctrl-C; everything started ends with it."""
+    stop = threading.Event()
+    with _set_on_signals(stop), running_stack() as settings:
+        ui = DagsterDev(project_root(), settings.home / "logs" / "dagster.log", port=settings.ui_port, env={})
+        out.print("starting the Dagster UI …")
+        ui.start()
+        try:
+            out.print(f"Dagster UI  [link]{ui.url}[/link]")
+            out.print(f"state       {settings.home}", highlight=False)
+            out.print(
+                'another shell: [bold]eval "$(memory-pipeline env)"[/bold] points it here. Ctrl-C stops everything.'
+            )
+            while not stop.wait(1.0):
+                ui.require_running()
+        finally:
+            err.print("stopping …")
+            ui.stop()
+    return 0
+
+
+@contextmanager
+def _set_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` on Ctrl-C or SIGTERM instead of ending in the middle of something."""
+    earlier = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for kind, handler in earlier.items():
+            signal.signal(kind, handler)
