@@ -29,6 +29,7 @@ from memory_pipeline.model.window import DayWindow, Progress
 from memory_pipeline.stores.files import flush, locked, sha256_of
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
 DAILY_TABLES = ("messages", "memories", "facts", "memory_relationships", "summaries")
@@ -89,13 +90,13 @@ def write_days(
     position = batches.schema.get_field_index("day")
     with _writing(root, table) as writer, closing(_read_ahead(batches)) as ahead:
         for batch in ahead:
-            rows = batch.remove_column(position)
+            rows, sizes = batch.remove_column(position), _text_bytes(batch)
             for day, start, length in _runs(batch.column(position)):
                 if not window.start <= day < window.end:
                     raise ExportError(
                         f"table {table}: a row of {day} came in the window {window.start} to {window.end}."
                     )
-                writer.write(f"day={day}/{FILE_NAME}", rows.slice(start, length))
+                writer.write(f"day={day}/{FILE_NAME}", rows.slice(start, length), sizes[start : start + length])
             progress(batch.num_rows)
         files = writer.finish()
         removed = _remove_empty_days(root / table, window, {file.name for file in files})
@@ -107,7 +108,7 @@ def write_whole(root: Path, table: str, batches: pa.RecordBatchReader, progress:
     started = perf_counter()
     with _writing(root, table) as writer, closing(_read_ahead(batches)) as ahead:
         for batch in ahead:
-            writer.write(FILE_NAME, batch)
+            writer.write(FILE_NAME, batch, _text_bytes(batch))
             progress(batch.num_rows)
         files = writer.finish()
         removed = 0 if files else _remove(root / table / FILE_NAME)
@@ -163,19 +164,30 @@ class _TableWriter:
         self._group_bytes = 0
         self._finished: list[Future[LakeFile]] = []
 
-    def write(self, name: str, rows: pa.RecordBatch) -> None:
-        """Append rows to the file `name`; another name than before closes the file before."""
+    def write(self, name: str, rows: pa.RecordBatch, sizes: npt.NDArray[np.int64]) -> None:
+        """Append rows, with the bytes of their texts, to the file `name`; another name than before closes that file."""
         if name != self._name:
             self._close()
             self._name = name
         while rows.num_rows:
-            length, size = _rows_that_fit(rows, _GROUP_ROWS - self._group_rows, _GROUP_BYTES - self._group_bytes)
+            length, size = self._fitting(sizes)
             self._group.append(rows.slice(0, length))
             self._group_rows += length
             self._group_bytes += size
-            rows = rows.slice(length)
+            rows, sizes = rows.slice(length), sizes[length:]
             if rows.num_rows:
                 self._flush_group()
+
+    def _fitting(self, sizes: npt.NDArray[np.int64]) -> tuple[int, int]:
+        """Return how many of the next rows fit the open row group (which takes at least one), and their bytes.
+
+        Counted row by row, because the cut must depend on the rows alone.
+        """
+        ends = np.cumsum(sizes[: _GROUP_ROWS - self._group_rows])
+        length = int(np.searchsorted(ends, _GROUP_BYTES - self._group_bytes, side="right"))
+        if length == 0 and self._group_rows == 0:
+            length = 1
+        return length, int(ends[length - 1]) if length else 0
 
     def finish(self) -> list[LakeFile]:
         """Close the last file and return all of them once each is durable and in place."""
@@ -232,11 +244,8 @@ def _switch(temporary: Path, target: Path, name: str, rows: int) -> LakeFile:
     return LakeFile(name, rows, size, digest, changed=not same)
 
 
-def _rows_that_fit(rows: pa.RecordBatch, room_rows: int, room_bytes: int) -> tuple[int, int]:
-    """Return how many leading rows (at least one, where the group is empty) fit the row group, and their text's bytes.
-
-    Counted row by row, because the cut must depend on the rows alone.
-    """
+def _text_bytes(rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Return the bytes of text and binary values in each row."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -245,11 +254,7 @@ def _rows_that_fit(rows: pa.RecordBatch, room_rows: int, room_bytes: int) -> tup
         storage = column.storage if isinstance(column, pa.ExtensionArray) else column
         if pa.types.is_string(storage.type) or pa.types.is_binary(storage.type):
             sizes += pc.fill_null(pc.binary_length(storage), 0).to_numpy(zero_copy_only=False)
-    ends = np.cumsum(sizes)
-    length = min(room_rows, int(np.searchsorted(ends, room_bytes, side="right")))
-    if length == 0 and room_rows == _GROUP_ROWS:
-        length = 1
-    return length, int(ends[length - 1]) if length else 0
+    return sizes
 
 
 def _runs(days: pa.Array) -> Iterator[tuple[date, int, int]]:

@@ -116,6 +116,13 @@ def generations(exports_root: Path) -> list[Path]:
 def _build_generation(lake_root: Path, exports_root: Path, source: str) -> Manifest:
     building = exports_root / _BUILDING
     building.mkdir()
+    try:
+        return _build_in(building, lake_root, exports_root, source)
+    finally:
+        shutil.rmtree(building)
+
+
+def _build_in(building: Path, lake_root: Path, exports_root: Path, source: str) -> Manifest:
     file = building / "memory.duckdb"
     tables = build(lake_root, file)
     verify_in_fresh_process(file, tables)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Timer
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -38,7 +38,7 @@ class QueryResult(msgspec.Struct, frozen=True):
     def rows(self) -> list[tuple[Any, ...]]:
         if not self.table.num_columns:
             return []
-        return list(zip(*(column.to_pylist() for column in self.table.columns), strict=True))
+        return list(zip(*(_values(column) for column in self.table.columns), strict=True))
 
 
 def query(path: Path, statement: str, *, max_rows: int | None = 10_000, timeout_seconds: float = 60.0) -> QueryResult:
@@ -80,7 +80,8 @@ def query(path: Path, statement: str, *, max_rows: int | None = 10_000, timeout_
 def write_result(result: QueryResult, format_: Format, stream: BinaryIO) -> None:
     """Write the answer to a binary stream, in UTF-8 where it is text.
 
-    `table` is for people, `csv` has a header, `json` is one array of objects, `parquet` keeps the types.
+    `table` is for people, `csv` has a header, `json` is one array of objects (both show bytes as hexadecimal digits),
+    `parquet` keeps the types.
     """
     writers: dict[Format, Callable[[QueryResult, BinaryIO], None]] = {
         "table": _write_table,
@@ -100,6 +101,7 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         "enable_external_access": "false",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
+        "python_enable_replacements": "false",
         "temp_directory": "",
     }
     connection = duckdb.connect(str(path.resolve()), read_only=True, config=config)
@@ -126,7 +128,7 @@ def _single_read(connection: duckdb.DuckDBPyConnection, statement: str) -> duckd
 def _fetch(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, max_rows: int | None) -> QueryResult:
     import pyarrow as pa
 
-    reader: pa.RecordBatchReader = connection.execute(statement).to_arrow_reader(_BATCH_ROWS)
+    reader: pa.RecordBatchReader = connection.sql(statement).to_arrow_reader(_BATCH_ROWS)
     schema, batches, rows = reader.schema, [], 0
     for batch in reader:
         batches.append(batch)
@@ -136,6 +138,20 @@ def _fetch(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, m
     table = pa.Table.from_batches(batches, schema)
     truncated = max_rows is not None and rows > max_rows
     return QueryResult(table.slice(0, max_rows) if truncated else table, truncated)
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    import pyarrow as pa
+
+    values: list[Any] = column.to_pylist()
+    if not pa.types.is_interval(column.type):
+        return values
+    return [None if value is None else _interval_text(*value) for value in values]
+
+
+def _interval_text(months: int, days: int, nanoseconds: int) -> str:
+    parts = ((months, "months"), (days, "days"), (nanoseconds / 1e9, "seconds"))
+    return " ".join(f"{amount:.15g} {unit}" for amount, unit in parts if amount) or "0 seconds"
 
 
 def _write_table(result: QueryResult, stream: BinaryIO) -> None:
@@ -165,15 +181,26 @@ def _write_csv(result: QueryResult, stream: BinaryIO) -> None:
 
 
 def _write_json(result: QueryResult, stream: BinaryIO) -> None:
-    records: Sequence[dict[str, Any]] = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+    records = [
+        {
+            name: value.hex() if isinstance(value, bytes) else value
+            for name, value in zip(result.columns, row, strict=True)
+        }
+        for row in result.rows
+    ]
     encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
     stream.write(msgspec.json.format(encoder.encode(records), indent=2) + b"\n")
 
 
 def _write_parquet(result: QueryResult, stream: BinaryIO) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(result.table, stream, compression="zstd")
+    table = result.table
+    for position, field in enumerate(table.schema):
+        if pa.types.is_interval(field.type):  # has no Parquet form
+            table = table.set_column(position, field.name, pa.array(_values(table.column(position)), pa.string()))
+    pq.write_table(table, stream, compression="zstd")
 
 
 def _as_text(value: object) -> str:

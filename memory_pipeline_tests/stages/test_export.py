@@ -1,0 +1,216 @@
+"""Export from a real Postgres into the lake and the DuckDB file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+import psycopg
+import pyarrow.parquet as pq
+import pytest
+
+from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
+from memory_pipeline.model.window import DayWindow, no_progress
+from memory_pipeline.stages.export import export_dimensions, export_lake, export_lake_table
+from memory_pipeline.stores.duckdb.publish import publish_duckdb
+from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS
+from memory_pipeline.stores.postgres.export import snapshot
+from memory_pipeline_tests.conftest import Database
+from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, add_messages, fill, lake_bytes, message
+
+
+@pytest.fixture
+def source(database: Database) -> str:
+    fill(database.pipeline_url)
+    return database.pipeline_url
+
+
+def digests(source: str, root: Path) -> dict[str, str]:
+    return {report.table: report.digest for report in export_lake(source, WINDOW, root)}
+
+
+def test_every_table_is_exported_with_the_rows_postgres_has(source: str, database: Database, tmp_path: Path) -> None:
+    counted: list[int] = []
+    reports = {report.table: report for report in export_lake(source, WINDOW, tmp_path, counted.append)}
+    assert list(reports) == [*DIMENSIONS, *DAILY_TABLES]
+    assert {table: report.rows for table, report in reports.items()} == {
+        "tenants": 2,
+        "users": 2,
+        "conversations": 6,
+        "messages": MESSAGES,
+        "memories": MESSAGES + 6,
+        "facts": 4,
+        "memory_relationships": 2,
+        "summaries": 2,
+    }
+    assert sum(counted) == sum(report.rows for report in reports.values())
+    assert [path.name for path in sorted((tmp_path / "messages").glob("day=*"))] == [
+        "day=2025-03-01",
+        "day=2025-03-02",
+        "day=2025-03-04",
+    ]
+    file = pq.ParquetFile(tmp_path / "messages/day=2025-03-01/part-0.parquet").read()
+    with psycopg.connect(database.admin_url, options="-c timezone=UTC") as connection:
+        expected = connection.execute(
+            "SELECT message_id, content, sent_at, content_hash FROM memory.messages"
+            " WHERE sent_at < '2025-03-02 00:00:00+00' ORDER BY sent_at, tenant_id"
+        ).fetchall()
+    columns = [file[name].to_pylist() for name in ("message_id", "content", "sent_at", "content_hash")]
+    assert list(zip(*columns, strict=True)) == expected
+
+
+def test_exporting_twice_changes_nothing(source: str, tmp_path: Path) -> None:
+    first = digests(source, tmp_path / "lake")
+    published = publish_duckdb(tmp_path / "lake", tmp_path / "exports", 3)
+    reports = export_lake(source, WINDOW, tmp_path / "lake")
+    again = publish_duckdb(tmp_path / "lake", tmp_path / "exports", 3)
+    assert {report.table: report.digest for report in reports} == first
+    assert sum(report.written + report.removed for report in reports) == 0
+    assert (published.published, again.published) == (True, False)
+    assert (again.path, again.digest, again.rows) == (published.path, published.digest, published.rows)
+    assert len(list((tmp_path / "exports").glob("memory-*.duckdb"))) == 1
+
+
+def test_deleting_everything_and_exporting_again_gives_the_same_digests(source: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    first = digests(source, data / "lake")
+    published = publish_duckdb(data / "lake", data / "exports", 3)
+    shutil.rmtree(data)
+    assert digests(source, data / "lake") == first
+    again = publish_duckdb(data / "lake", data / "exports", 3)
+    assert again.published
+    assert (again.digest, again.path) == (published.digest, published.path)
+
+
+def test_a_late_message_rewrites_only_its_day(source: str, tmp_path: Path) -> None:
+    export_lake(source, WINDOW, tmp_path)
+    before = lake_bytes(tmp_path)
+    for path in tmp_path.rglob("*.parquet"):
+        os.utime(path, ns=(1, 1))
+    add_messages(source, "acme", [message("acme", "late", datetime(2025, 3, 2, 12, tzinfo=UTC))])
+    export_lake(source, WINDOW, tmp_path)
+    after = lake_bytes(tmp_path)
+    # The message, its episode memory; no conversation is new.
+    expected = {f"{table}/day=2025-03-02/part-0.parquet" for table in ("messages", "memories")}
+    assert {name for name in after if after[name] != before.get(name)} == expected
+    assert {name for name in after if (tmp_path / name).stat().st_mtime_ns != 1} == expected
+
+
+def test_days_outside_the_window_are_left_alone(source: str, tmp_path: Path) -> None:
+    report = export_lake_table(source, "messages", DayWindow.of_day(date(2025, 3, 2)), tmp_path)
+    assert (report.rows, report.days) == (8, 1)
+    export_lake_table(source, "messages", DayWindow.of_day(date(2025, 3, 3)), tmp_path)
+    assert [path.parent.name for path in tmp_path.rglob("*.parquet")] == ["day=2025-03-02"]
+
+
+def test_deleted_memories_are_not_exported(source: str, database: Database, tmp_path: Path) -> None:
+    with psycopg.connect(database.admin_url) as connection:
+        connection.execute("UPDATE memory.memories SET status = 'deleted' WHERE kind = 'fact' AND object = 'Porto'")
+    rows = {report.table: report.rows for report in export_lake(source, WINDOW, tmp_path)}
+    assert (rows["memories"], rows["facts"]) == (MESSAGES + 4, 2)
+
+
+def test_all_tables_are_of_one_moment(source: str, database: Database, tmp_path: Path) -> None:
+    """A message that arrives while the export runs is in none of its tables."""
+    late = message("acme", "meanwhile", datetime(2025, 3, 2, 12, tzinfo=UTC))
+    arrived: list[int] = []
+
+    def progress(rows: int) -> None:
+        if not arrived:
+            add_messages(database.pipeline_url, "acme", [late])
+        arrived.append(rows)
+
+    rows = {report.table: report.rows for report in export_lake(source, WINDOW, tmp_path, progress)}
+    assert arrived
+    assert (rows["messages"], rows["memories"]) == (MESSAGES, MESSAGES + 6)
+    assert export_lake_table(source, "messages", WINDOW, tmp_path).rows == MESSAGES + 1
+
+
+def test_the_export_can_write_nothing_to_postgres(source: str) -> None:
+    with snapshot(source) as reads, reads.read("tenants") as batches:
+        batches.read_all()
+        cursor = reads._connection.cursor()
+        with pytest.raises(Exception, match="read-only transaction"):
+            cursor.execute("INSERT INTO tenants (slug, name) VALUES ('intruder', 'Intruder')")
+        cursor.close()
+
+
+def test_a_server_that_drops_the_connection_is_a_sentence_and_leaves_the_lake(
+    source: str, database: Database, tmp_path: Path
+) -> None:
+    export_lake(source, WINDOW, tmp_path)
+    before = lake_bytes(tmp_path)
+
+    def progress(_rows: int) -> None:
+        with psycopg.connect(database.admin_url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    with pytest.raises(StoreUnavailableError, match="export again"):
+        export_lake(source, WINDOW, tmp_path, progress)
+    assert lake_bytes(tmp_path) == before
+
+
+def test_a_server_that_is_away_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError, match="MEMORY_POSTGRES_PIPELINE_URL"):
+        export_dimensions(f"postgresql://memory_pipeline@/none?host={tmp_path}", tmp_path)
+
+
+def test_an_unknown_table_is_named_with_those_there_are(source: str, tmp_path: Path) -> None:
+    with pytest.raises(MemoryPipelineError, match=r"no lake table 'secrets'.*messages"):
+        export_lake_table(source, "secrets", WINDOW, tmp_path)
+
+
+def test_the_marts_agree_with_postgres(source: str, database: Database, tmp_path: Path) -> None:
+    export_lake(source, WINDOW, tmp_path / "lake")
+    report = publish_duckdb(tmp_path / "lake", tmp_path / "exports", 3)
+    with psycopg.connect(database.admin_url, options="-c timezone=UTC -c search_path=memory") as postgres:
+        activity = postgres.execute(
+            "SELECT (sent_at AT TIME ZONE 'UTC')::date, slug, count(*), count(*) FILTER (WHERE role = 'user'),"
+            " count(DISTINCT user_id), count(DISTINCT conversation_id)"
+            " FROM messages JOIN tenants USING (tenant_id) GROUP BY 1, 2 ORDER BY 1, 2"
+        ).fetchall()
+        facts = postgres.execute(
+            "SELECT slug, f.object, f.valid_from, f.valid_to, f.status = 'active', n.content"
+            " FROM memories f JOIN tenants USING (tenant_id)"
+            " LEFT JOIN memories n ON n.tenant_id = f.tenant_id AND n.memory_id = f.superseded_by"
+            " WHERE f.kind = 'fact' ORDER BY 1, 2"
+        ).fetchall()
+    for connection in opened(report.path):
+        assert (
+            connection.execute(
+                "SELECT day, tenant, messages, user_messages, users, conversations"
+                " FROM mart_daily_activity ORDER BY ALL"
+            ).fetchall()
+            == activity
+        )
+        assert (
+            connection.execute(
+                "SELECT tenant, object, valid_from, valid_to, is_active, superseded_by_statement"
+                " FROM mart_fact_catalogue ORDER BY 1, 2"
+            ).fetchall()
+            == facts
+        )
+        assert connection.execute(
+            "SELECT day, email, messages, conversations, facts FROM mart_user_daily WHERE tenant = 'acme' ORDER BY day"
+        ).fetchall() == [
+            (date(2025, 3, 1), "ana@acme.example", 4, 1, 1),
+            (date(2025, 3, 2), "ana@acme.example", 4, 1, 0),
+            (date(2025, 3, 4), "ana@acme.example", 4, 1, 1),
+        ]
+
+
+def opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+
+
+def test_progress_may_be_ignored(source: str, tmp_path: Path) -> None:
+    assert [report.table for report in export_dimensions(source, tmp_path, no_progress)] == list(DIMENSIONS)

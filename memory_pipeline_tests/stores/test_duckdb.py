@@ -1,0 +1,485 @@
+"""The published DuckDB file: what is served after success, failure, crashes and rivalry; and what a query may do."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from memory_pipeline.model.errors import ExportError, MemoryPipelineError
+from memory_pipeline.stages.export import export_lake
+from memory_pipeline.stores.duckdb import build, publish
+from memory_pipeline.stores.duckdb.publish import ExportReport, current_export, generations, publish_duckdb
+from memory_pipeline.stores.duckdb.query import query, write_result
+from memory_pipeline_tests.conftest import _fresh_database
+from memory_pipeline_tests.local.host import Servers
+from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, fill
+
+TABLES = {
+    "tenants": 2,
+    "users": 2,
+    "conversations": 6,
+    "messages": MESSAGES,
+    "memories": MESSAGES + 6,
+    "facts": 4,
+    "memory_relationships": 2,
+    "summaries": 2,
+    "mart_daily_activity": 6,
+    "mart_user_daily": 6,
+    "mart_fact_catalogue": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def sample_lake(servers: Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's lake, exported once; tests take a copy."""
+    root = tmp_path_factory.mktemp("sample") / "lake"
+    with _fresh_database(servers, migrated_template) as database:
+        fill(database.pipeline_url)
+        export_lake(database.pipeline_url, WINDOW, root)
+    return root
+
+
+@pytest.fixture
+def lake_root(sample_lake: Path, tmp_path: Path) -> Path:
+    shutil.copytree(sample_lake, tmp_path / "lake")
+    return tmp_path / "lake"
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> Path:
+    return tmp_path / "exports"
+
+
+def change(lake_root: Path) -> None:
+    """Drop one message from the lake, so that the next publication has something to do."""
+    file = lake_root / "messages/day=2025-03-04/part-0.parquet"
+    table = pq.ParquetFile(file).read()
+    pq.write_table(table.slice(1), file)
+
+
+def count_messages(path: Path) -> int:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        (found,) = connection.execute("SELECT count(*) FROM messages").fetchall()[0]
+        return int(found)
+
+
+def litter(exports: Path) -> list[str]:
+    """Names that belong to no generation, nor to what is there for good."""
+    known = {"CURRENT", "memory.duckdb", ".publisher.lock"}
+    known |= {name for path in generations(exports) for name in (path.name, path.with_suffix(".json").name)}
+    return sorted(path.name for path in exports.iterdir() if path.name not in known)
+
+
+def assert_served(exports: Path, report: ExportReport, messages: int = MESSAGES) -> None:
+    """The generation of `report` is what CURRENT and the link lead to, and it is whole."""
+    assert current_export(exports) == report.path
+    assert os.readlink(exports / "memory.duckdb") == report.path.name
+    assert count_messages(exports / "memory.duckdb") == messages
+
+
+def test_the_published_file_is_complete_read_only_and_alone(lake_root: Path, exports: Path) -> None:
+    report = publish_duckdb(lake_root, exports, 3)
+    assert report.published
+    assert report.rows == TABLES
+    assert report.bytes == report.path.stat().st_size
+    assert stat.S_IMODE(report.path.stat().st_mode) == 0o444
+    assert report.path.name == f"memory-000001-{report.digest[:10]}.duckdb"
+    assert_served(exports, report)
+    assert litter(exports) == []
+    assert not list(exports.glob("*.wal"))
+
+
+# DuckDB's own conversion still says what pandas 3.1 deprecates.
+@pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.drop")
+def test_the_published_file_opens_in_plain_duckdb_and_pandas(lake_root: Path, exports: Path) -> None:
+    publish_duckdb(lake_root, exports, 3)
+    with duckdb.connect(str(exports / "memory.duckdb"), read_only=True) as connection:
+        frame = connection.execute("SELECT day, content, sent_at, tenant_id FROM messages").df()
+        with pytest.raises(duckdb.Error):
+            connection.execute("DELETE FROM messages")
+    assert frame.shape == (MESSAGES, 4)
+    assert frame["content"].str.contains("naïve 🦊\ttext", regex=False).all()
+    assert (frame["sent_at"].dt.tz_convert("UTC").dt.date == frame["day"].dt.date).all()
+
+
+def test_the_lake_opens_in_pandas(lake_root: Path) -> None:
+    import pandas as pd
+
+    assert len(pd.read_parquet(lake_root / "messages")) == MESSAGES
+
+
+def test_every_table_and_column_says_what_it_means(lake_root: Path, exports: Path) -> None:
+    path = publish_duckdb(lake_root, exports, 3).path
+    with duckdb.connect(str(path), read_only=True) as connection:
+        tables = dict(connection.execute("SELECT table_name, comment FROM duckdb_tables()").fetchall())
+        columns = connection.execute("SELECT table_name, column_name, comment FROM duckdb_columns()").fetchall()
+    assert tables.keys() == TABLES.keys()
+    assert [name for name, comment in tables.items() if not comment] == []
+    assert [(table, column) for table, column, comment in columns if table in TABLES and not comment] == []
+
+
+def test_tables_without_rows_are_there(tmp_path: Path, exports: Path) -> None:
+    report = publish_duckdb(tmp_path / "lake", exports, 1)
+    assert report.rows == dict.fromkeys(TABLES, 0)
+
+
+def test_publishing_the_same_lake_again_keeps_the_file(lake_root: Path, exports: Path) -> None:
+    first, second = publish_duckdb(lake_root, exports, 3), publish_duckdb(lake_root, exports, 3)
+    assert (first.published, second.published) == (True, False)
+    assert second.path == first.path
+    assert generations(exports) == [first.path]
+
+
+def test_a_changed_lake_gives_a_new_generation_and_old_ones_are_pruned(lake_root: Path, exports: Path) -> None:
+    reports = [publish_duckdb(lake_root, exports, 2)]
+    for _ in range(3):
+        change(lake_root)
+        reports.append(publish_duckdb(lake_root, exports, 2))
+    assert len({report.digest for report in reports}) == 4
+    assert generations(exports) == [reports[2].path, reports[3].path]
+    assert litter(exports) == []
+    assert_served(exports, reports[3], MESSAGES - 3)
+
+
+def test_the_served_generation_is_never_pruned(lake_root: Path, exports: Path) -> None:
+    report = publish_duckdb(lake_root, exports, 1)
+    for number in (7, 8):  # moved into place by publishers that were killed before they switched
+        shutil.copy(report.path, exports / f"memory-{number:06d}-0123456789.duckdb")
+    again = publish_duckdb(lake_root, exports, 1)
+    assert not again.published
+    assert generations(exports) == [report.path]
+    assert_served(exports, report)
+
+
+def test_a_reader_of_the_old_file_goes_on_undisturbed(lake_root: Path, exports: Path) -> None:
+    publish_duckdb(lake_root, exports, 1)
+    with duckdb.connect(str(exports / "memory.duckdb"), read_only=True) as reader:
+        change(lake_root)
+        new = publish_duckdb(lake_root, exports, 1)
+        assert reader.execute("SELECT count(*) FROM messages").fetchall() == [(MESSAGES,)]
+        assert reader.execute("SELECT count(DISTINCT content) FROM messages").fetchall() == [(MESSAGES,)]
+    assert_served(exports, new, MESSAGES - 1)
+
+
+def test_a_build_that_fails_in_the_middle_leaves_the_old_file_served(lake_root: Path, exports: Path) -> None:
+    report = publish_duckdb(lake_root, exports, 3)
+    broken = lake_root / "summaries/day=2025-03-01/part-0.parquet"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ExportError, match="not built"):
+        publish_duckdb(lake_root, exports, 3)
+    assert_served(exports, report)
+    assert litter(exports) == []
+    broken.write_bytes(whole)
+    assert not publish_duckdb(lake_root, exports, 3).published
+
+
+def test_a_null_where_none_may_be_is_refused(lake_root: Path, exports: Path) -> None:
+    report = publish_duckdb(lake_root, exports, 3)
+    file = lake_root / "messages/day=2025-03-04/part-0.parquet"
+    table = pq.ParquetFile(file).read()
+    at = table.schema.get_field_index("content")
+    pq.write_table(table.set_column(at, "content", pa.nulls(table.num_rows, pa.string())), file)
+    with pytest.raises(ExportError, match=r"NOT NULL.*content"):
+        publish_duckdb(lake_root, exports, 3)
+    assert_served(exports, report)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def cut_last_byte(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def leave_wal(path: Path) -> None:
+    path.with_name(path.name + ".wal").write_bytes(b"stale")
+
+
+def lose_a_row(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DELETE FROM messages WHERE message_id = (SELECT min(message_id) FROM messages)")
+
+
+def alter_a_row(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "UPDATE messages SET content = 'x' WHERE message_id = (SELECT min(message_id) FROM messages)"
+        )
+
+
+def drop_a_table(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DROP TABLE mart_user_daily")
+
+
+@pytest.mark.parametrize("damage", [truncate, cut_last_byte, leave_wal, lose_a_row, alter_a_row, drop_a_table])
+def test_a_damaged_build_is_refused_before_the_switch(
+    lake_root: Path, exports: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
+    report = publish_duckdb(lake_root, exports, 3)
+    change(lake_root)
+
+    def damaged_build(root: Path, path: Path) -> dict[str, build.TableSummary]:
+        tables = build.build(root, path)
+        damage(path)
+        return tables
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "build", damaged_build)
+        with pytest.raises(ExportError, match="refused before the switch"):
+            publish_duckdb(lake_root, exports, 3)
+    assert_served(exports, report)
+    assert generations(exports) == [report.path]
+    assert litter(exports) == []
+    assert_served(exports, publish_duckdb(lake_root, exports, 3), MESSAGES - 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "nth"),
+    [
+        *(("flush", nth) for nth in range(1, 7)),
+        *(("os.replace", nth) for nth in range(1, 5)),
+        *((step, 1) for step in ("build", "verify_in_fresh_process", "_switch", "_prune")),
+    ],
+)
+def test_a_publisher_killed_at_any_step_leaves_a_whole_file_served(
+    lake_root: Path, exports: Path, call: str, nth: int
+) -> None:
+    old = publish_duckdb(lake_root, exports, 2)
+    change(lake_root)
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_AT, str(lake_root), str(exports), call, str(nth)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    served = current_export(exports)
+    assert count_messages(served) == (MESSAGES if served == old.path else MESSAGES - 1)
+    assert count_messages(exports / "memory.duckdb") in (MESSAGES, MESSAGES - 1)
+    report = publish_duckdb(lake_root, exports, 2)
+    assert_served(exports, report, MESSAGES - 1)
+    assert litter(exports) == []
+    assert len(generations(exports)) == 2
+
+
+_KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from memory_pipeline.stores import files
+from memory_pipeline.stores.duckdb import publish
+
+lake, exports, call, nth = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+calls = 0
+
+def killing(function):
+    def counted(*arguments, **named):
+        global calls
+        calls += 1
+        if calls == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+    return counted
+
+if call == "os.replace":
+    os.replace = killing(os.replace)
+elif call == "flush":
+    publish.flush = files.flush = killing(files.flush)
+else:
+    setattr(publish, call, killing(getattr(publish, call)))
+publish.publish_duckdb(lake, exports, 2)
+"""
+
+
+def test_two_publishers_at_once_make_one_generation(lake_root: Path, exports: Path) -> None:
+    reports: list[ExportReport] = []
+    threads = [threading.Thread(target=lambda: reports.append(publish_duckdb(lake_root, exports, 3))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(report.published for report in reports) == [False, True]
+    assert generations(exports) == [reports[0].path]
+    assert_served(exports, reports[0])
+    assert litter(exports) == []
+
+
+def test_a_served_file_that_was_damaged_is_replaced(lake_root: Path, exports: Path) -> None:
+    first = publish_duckdb(lake_root, exports, 2)
+    truncate(first.path)
+    second = publish_duckdb(lake_root, exports, 2)
+    assert second.published
+    assert second.digest == first.digest
+    assert_served(exports, second)
+
+
+def test_a_stale_wal_beside_the_link_or_a_generation_is_removed(lake_root: Path, exports: Path) -> None:
+    report = publish_duckdb(lake_root, exports, 2)
+    leave_wal(report.path)
+    leave_wal(exports / "memory.duckdb")
+    publish_duckdb(lake_root, exports, 2)
+    assert litter(exports) == []
+    assert_served(exports, report)
+
+
+def test_asking_before_the_first_export_is_a_sentence(exports: Path) -> None:
+    with pytest.raises(ExportError, match="memory-pipeline materialize"):
+        current_export(exports)
+    exports.mkdir()
+    (exports / "CURRENT").write_text("../../etc/passwd\n")
+    with pytest.raises(ExportError, match="export again"):
+        current_export(exports)
+
+
+@pytest.fixture(scope="module")
+def published(sample_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    exports = tmp_path_factory.mktemp("published")
+    publish_duckdb(sample_lake, exports, 1)
+    return exports / "memory.duckdb"
+
+
+def test_queries_answer_with_columns_and_rows(published: Path) -> None:
+    result = query(published, "SELECT tenant, sum(messages) AS said FROM mart_daily_activity GROUP BY 1 ORDER BY 1")
+    assert result.columns == ["tenant", "said"]
+    assert result.rows == [("acme", 12), ("globex", 12)]
+    assert not result.truncated
+    limited = query(published, "SELECT day FROM messages ORDER BY day", max_rows=2)
+    assert (limited.rows, limited.truncated) == ([(date(2025, 3, 1),)] * 2, True)
+    assert not query(published, "SELECT day FROM messages", max_rows=MESSAGES).truncated
+    assert query(published, "SELECT day FROM messages WHERE false").rows == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DESCRIBE messages",
+        "SHOW TABLES",
+        "SUMMARIZE users",
+        "EXPLAIN SELECT 1",
+        "FROM tenants",
+        "WITH a AS (SELECT 1) FROM a",
+    ],
+)
+def test_statements_that_look_around_are_answered(published: Path, statement: str) -> None:
+    assert query(published, statement).rows
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO tenants SELECT * FROM tenants",
+        "UPDATE messages SET content = ''",
+        "DELETE FROM messages",
+        "DROP TABLE messages",
+        "CREATE TABLE more (a INT)",
+        "CREATE TEMP TABLE more AS SELECT 1",
+        "COMMENT ON TABLE messages IS 'mine'",
+        "ATTACH 'other.duckdb' AS other",
+        "ATTACH ':memory:' AS other",
+        "COPY messages TO 'messages.csv'",
+        "COPY (SELECT 1) TO '/dev/stdout'",
+        "EXPORT DATABASE 'folder'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "RESET lock_configuration",
+        "PRAGMA database_list",
+        "CALL pragma_version()",
+        "BEGIN",
+        "CHECKPOINT",
+        "PREPARE p AS SELECT 1",
+        "EXPLAIN ANALYZE DELETE FROM messages",
+        "EXPLAIN ANALYZE COPY messages TO 'messages.csv'",
+        "FROM query('DROP TABLE messages')",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; COPY messages TO 'messages.csv'",
+        "",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_parquet('lake/messages/*/*.parquet')",
+        "SELECT * FROM glob('/*')",
+        "SELECT * FROM read_text('https://example.org/')",
+        "SELECT getenv('HOME')",
+        "SELECT * FROM sys",
+        "SELECT * FROM frame",
+        "SELECT nonsense FROM messages",
+        "SELEC 1",
+    ],
+)
+def test_what_is_not_a_read_of_the_tables_is_refused_with_a_sentence(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = pa.table({"a": [1]})
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(MemoryPipelineError, match=r"(?s)^(refused: |one statement|the query can't be answered: ).+"):
+        query(published, statement)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    assert frame.num_rows == 1
+    assert count_messages(published) == MESSAGES
+
+
+def test_a_query_that_runs_long_is_stopped(published: Path) -> None:
+    with pytest.raises(MemoryPipelineError, match=r"longer than 0\.2 s"):
+        query(
+            published,
+            "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range % 7 < b.range % 5",
+            timeout_seconds=0.2,
+        )
+
+
+def test_answers_are_written_in_every_format(published: Path) -> None:
+    result = query(
+        published,
+        "SELECT tenant_id, tenant, messages, 'a,\"b\"' AS quoted, NULL AS missing, day, [1, 2] AS list,"
+        " INTERVAL 26 HOUR AS span, '\\xFF'::BLOB AS raw, sum(messages) OVER () AS total, '[bold]' AS markup"
+        " FROM mart_daily_activity ORDER BY tenant, day",
+        max_rows=1,
+    )
+
+    def written(format_: str) -> bytes:
+        stream = io.BytesIO()
+        write_result(result, format_, stream)  # type: ignore[arg-type]  # the names under test
+        return stream.getvalue()
+
+    tenant_id = str(result.rows[0][0])
+    assert json.loads(written("json")) == [
+        {
+            "tenant_id": tenant_id,
+            "tenant": "acme",
+            "messages": 4,
+            "quoted": 'a,"b"',
+            "missing": None,
+            "day": "2025-03-01",
+            "list": [1, 2],
+            "span": "93600 seconds",
+            "raw": "ff",
+            "total": 24,
+            "markup": "[bold]",
+        }
+    ]
+    assert written("csv").decode().splitlines() == [
+        "tenant_id,tenant,messages,quoted,missing,day,list,span,raw,total,markup",
+        f'{tenant_id},acme,4,"a,""b""",,2025-03-01,"[1,2]",93600 seconds,ff,24,[bold]',
+    ]
+    table = written("table").decode()
+    assert "[bold]" in table
+    assert "(first 1 row)" in table
+    assert pq.read_table(io.BytesIO(written("parquet"))).column("day").to_pylist() == [date(2025, 3, 1)]
