@@ -17,7 +17,7 @@ _STOP_SECONDS = 30.0
 
 
 class DagsterDev:
-    """`dagster dev` on 127.0.0.1. Its five processes are stopped as one: after a signal to the first alone some stay."""
+    """`dagster dev` on 127.0.0.1. Its five processes are stopped as one: signal the first alone, and some stay."""
 
     def __init__(self, project: Path, log: Path, *, port: int, env: Mapping[str, str]) -> None:
         self.project = project

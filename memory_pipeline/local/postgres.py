@@ -71,7 +71,9 @@ class PostgresServer:
         self.port = port
         self._copies = Path(os.path.abspath(copies))
         self._account = server_account()
-        self.socket_dir = _usable_socket_dir(Path(os.path.abspath(socket_dir)), self._socket_port)
+        wanted = Path(os.path.abspath(socket_dir))
+        self.socket_dir = _usable_socket_dir(wanted, self._socket_port)
+        self._socket_dir_is_temporary = self.socket_dir != wanted
         self.child: Child | None = None
 
     # -- addresses --
@@ -117,13 +119,19 @@ class PostgresServer:
     def wait_ready(self) -> None:
         """Second half of `start`. Raises StoreUnavailableError with the end of the log."""
         child = self.running()
-        child.wait_until(lambda: self._reported_state(child.pid) == "ready", _START_SECONDS)
+        try:
+            child.wait_until(lambda: self._reported_state(child.pid) == "ready", _START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Fast shutdown: sessions end, everything is checkpointed; the kernel's SIGKILL after 30 s."""
         if self.child is not None:
             self.child.stop(signal.SIGINT, _STOP_SECONDS)
             self.child = None
+            if self._socket_dir_is_temporary:
+                shutil.rmtree(self.socket_dir)
 
     def kill(self) -> None:
         """End it as a crash would (for tests of recovery); `start` brings it back on the same addresses."""

@@ -105,14 +105,12 @@ def listens_on(pid: int, port: int) -> bool:
         fields = line.split()
         if fields[3] == "0A" and fields[1] == f"0100007F:{port:04X}":
             inodes.add(f"socket:[{fields[9]}]")
-    try:
-        descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    for descriptor in descriptors:
-        with contextlib.suppress(FileNotFoundError):  # closed since we listed it
-            if os.readlink(descriptor) in inodes:
-                return True
+    # Not found: closed since we listed it, or the process has ended. Not allowed: it is ending.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"/proc/{pid}/fd/{descriptor}") in inodes:
+                    return True
     return False
 
 

@@ -53,8 +53,8 @@ class TcpServer(abc.ABC):
             child = self.running()
             try:
                 child.wait_until(self._ready, _START_SECONDS)
-            except StoreUnavailableError:
-                ended = child.exit_code is not None
+            except BaseException as error:
+                ended = isinstance(error, StoreUnavailableError) and child.exit_code is not None
                 self.stop()
                 if not (ended and self._may_change_port and tries_left):
                     raise

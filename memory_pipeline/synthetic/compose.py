@@ -20,7 +20,7 @@ _SUBJECT = len(phrases.MY)
 _SLOT = re.compile(r"\{(\w+)\}")
 
 # Sentences per turn, one in two hundred each: mostly one, often two, and now and then a page.
-_SENTENCES = (1,) * 168 + (2,) * 24 + (3,) * 4 + (5, 8, 14, 24)
+_SENTENCES = (1,) * 168 + (2,) * 24 + (3,) * 4 + (4, 7, 12, 20)
 _SHORT = 0.025
 """Turns that only acknowledge; these are the exact duplicates."""
 _FACT = 0.15

@@ -141,7 +141,8 @@ def _crowd(spec: GenerateSpec) -> _Crowd:
     weights: list[float] = []
     for tenant, count in enumerate(users_per_tenant(spec.users, spec.tenants), start=1):
         shares = [1 / rank for rank in range(1, count + 1)]
-        whole = sum(shares)
+        # Not sum(): Python 3.12 made it round otherwise than 3.11.
+        *_, whole = accumulate(shares)
         weights += [share / whole / tenant for share in shares]
     return _Crowd(people(spec.users, spec.tenants, spec.seed), list(accumulate(weights)))
 

@@ -69,9 +69,9 @@ def test_facts_leave_room_for_the_users_own_words() -> None:
 
 
 def test_the_same_thing_said_otherwise_gives_way_to_something_new() -> None:
-    week = [turn(f"I walked my dog along the river path, take {n}.", n) for n in range(6)]
+    week = [turn(f"I walked my dog along the river path at {n}.", n) for n in range(6)]
     week.append(turn("I passed the driving exam on the second attempt.", 6))
-    week += [turn(f"Again I walked my old dog along the river path for {n} hours.", n) for n in range(6)]
+    week += [turn(f"Again I walked my dog along the river path, {n} times.", n) for n in range(6)]
     text, sources = SUMMARIZER.summarize(week, [])
     assert text.count("dog") == 1
     assert "driving exam" in text

@@ -62,7 +62,8 @@ def reference_vector(weights: Weights, token_ids: list[int]) -> npt.NDArray[np.f
     def norm(x: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
         centred = x - x.mean(axis=-1, keepdims=True)
         deviation = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-12)
-        return centred / deviation * get(f"{name}.weight") + get(f"{name}.bias")
+        scaled: npt.NDArray[np.float64] = centred / deviation * get(f"{name}.weight") + get(f"{name}.bias")
+        return scaled
 
     def heads(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return x.reshape(len(x), 12, 32).transpose(1, 0, 2)

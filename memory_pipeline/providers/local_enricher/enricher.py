@@ -8,17 +8,24 @@ from datetime import UTC, date, datetime
 
 from memory_pipeline.model.records import FactDraft, Role, Turn
 from memory_pipeline.providers.local_enricher import lexicon
-from memory_pipeline.providers.local_enricher.grammar import Clause, PeopleSeen, Person, clauses, possessive, tidy
+from memory_pipeline.providers.local_enricher.grammar import Clause, clauses
 from memory_pipeline.providers.local_enricher.nouns import NounFact, noun_facts
+from memory_pipeline.providers.local_enricher.people import PeopleSeen, Person, possessive
+from memory_pipeline.providers.local_enricher.periods import Tense
 from memory_pipeline.providers.local_enricher.predicates import CLEAR, IMPLIED_SUBJECT_PENALTY, LIKELY, slot_of
 from memory_pipeline.providers.local_enricher.rules import Rule
 from memory_pipeline.providers.local_enricher.rules_events import EVENTS
-from memory_pipeline.providers.local_enricher.rules_states import STATES
+from memory_pipeline.providers.local_enricher.rules_person import PERSON
+from memory_pipeline.providers.local_enricher.rules_tastes import TASTES
+from memory_pipeline.providers.local_enricher.rules_work import WORK
 from memory_pipeline.providers.local_enricher.text import clean, statements
+from memory_pipeline.providers.local_enricher.trimming import tidy
 
 MAX_STATEMENT = 300
 _MAX_NAME = 80
-_PERSON_MARK = re.compile(r"\b(?:i|i'm|im|my|we|our|gonna|been|[a-z]{2,}ed|got|had|went|ran|took|lost|made|met|won)\b", re.IGNORECASE)
+_PERSON_MARK = re.compile(
+    r"\b(?:i|i'm|im|my|we|our|gonna|been|[a-z]{2,}ed|got|had|went|ran|took|lost|made|met|won)\b", re.IGNORECASE
+)
 _USED_TO = {"lives_in": "lived_in", "works_as": "worked_as", "works_at": "worked_at"}
 """What "I used to ..." states instead: it doesn't say what holds today, so it must not fill today's slot."""
 
@@ -38,7 +45,7 @@ class LocalEnricher:
         return "1"
 
     def enrich(self, turn: Turn) -> list[FactDraft]:
-        """Return the facts of one message in the order in which they are said, none twice. Never raises for any text."""
+        """Return the facts of one message in the order they are said, none twice. Never raises for any text."""
         if turn.role is not Role.USER:
             return []
         name = _display_name(turn.speaker)
@@ -80,7 +87,7 @@ def _from_noun(fact: NounFact, sent_at: datetime) -> FactDraft:
 
 def _from_clause(clause: Clause, speaker: Person, sent_at: datetime) -> Iterator[FactDraft]:
     found = False
-    for rules in (STATES, EVENTS):
+    for rules in (PERSON, WORK, TASTES, EVENTS):
         for rule in rules.get(clause.head, ()):
             match = rule.pattern.fullmatch(clause.rest)
             if match is None or not _applies(rule, clause, sent_at.date()):
@@ -96,7 +103,9 @@ def _from_clause(clause: Clause, speaker: Person, sent_at: datetime) -> Iterator
         yield from _drafts(_FORMER_HABIT, _ANYTHING.fullmatch(clause.rest), clause, speaker, sent_at)
 
 
-_ANYTHING = re.compile(r"(?P<object>.+)")
+_LISTS = frozenset(("likes", "dislikes", "allergic_to"))
+_PLACES = frozenset(("lives_in", "lived_in", "born_in", "grew_up_in", "from"))
+_ANYTHING = re.compile(r"(?P<object>.*)")
 _FORMER_HABIT = Rule(
     "has_habit", _ANYTHING, "{head} {object}", LIKELY, lambda text: not set(text.lower().split()) & lexicon.UNRESOLVED,
     slot_thing="{base} {object}", object_is="{base} {object}", negatable=True,
@@ -122,21 +131,33 @@ def _drafts(
 ) -> Iterator[FactDraft]:
     if match is None:
         return
-    words = _words(match, clause, speaker)
-    things = _listed(words["object"]) if rule.predicate in ("likes", "dislikes") else [words["object"]]
+    words = _words(rule, match, clause, speaker)
+    things = _listed(words["object"]) if rule.predicate in _LISTS else [words["object"]]
     for thing in things:
-        if not rule.check(thing) or (not thing and "{base}" not in rule.object_is):
+        if not rule.check(thing) or (not thing and rule.object_is == "{object}"):
             continue
         draft = _draft(rule, words | {"object": thing}, clause, sent_at)
         if draft is not None:
             yield draft
 
 
-def _words(match: re.Match[str], clause: Clause, speaker: Person) -> dict[str, str]:
+def _words(rule: Rule, match: re.Match[str], clause: Clause, speaker: Person) -> dict[str, str]:
     groups = match.groupdict(default="")
     words = {key: _in_third_person(tidy(value), clause.person, speaker) for key, value in groups.items()}
     if words.get("more"):
         words["more"] = f" {words['more']}"
+    words["object"] = _fitting(words["object"])
+    if (
+        rule.predicate in _PLACES
+        and words["object"].islower()
+        and not words["object"].startswith(("the ", "a ", "an "))
+    ):
+        words["object"] = words["object"].title()
+    if clause.tense is Tense.PAST or clause.tense is Tense.PERFECT:
+        # "I painted that sunrise": what "that" points at is not in the statement.
+        words["object"] = _POINTING.sub(
+            lambda match: "some " if match[0].lower() in ("these ", "those ") else "a ", words["object"]
+        )
     words["named"] = f" called {words['name']}" if words.get("name") else ""
     words["pet"] = f"{words['kin']} {words['name']}" if words.get("name") else words["object"]
     words["head"] = clause.head
@@ -145,7 +166,20 @@ def _words(match: re.Match[str], clause: Clause, speaker: Person) -> dict[str, s
     return words
 
 
-_PRONOUN = re.compile(r"\b(?:my|our|me|us|myself|ourselves|mine|ours|i|we)\b", re.IGNORECASE)
+_POINTING = re.compile(r"^(?:this|that|these|those) (?=[a-z]{3})(?!was |were |one |time |thing)", re.IGNORECASE)
+_BREAK = re.compile(r" (?=(?:to|and|for|in hopes|so|with|by|from|after|before|as)\b)")
+_LONGEST = 14
+
+
+def _fitting(thing: str) -> str:
+    """Cut a long object at its first joint ("to", "and", "with") after a few words; one without stays and is refused."""
+    if len(thing.split()) <= _LONGEST:
+        return thing
+    fits = [match.start() for match in _BREAK.finditer(thing) if 3 <= len(thing[: match.start()].split()) <= _LONGEST]
+    return tidy(thing[: fits[0]]) if fits else thing
+
+
+_PRONOUN = re.compile(r"\b(?:[Mm]y|[Oo]ur|me|us|[Mm]yself|ourselves|mine|ours|I|we)\b")
 _THEY = {"my": "their", "our": "their", "me": "them", "us": "them", "myself": "themselves", "ourselves": "themselves",
          "mine": "theirs", "ours": "theirs", "i": "they", "we": "they"}  # fmt: skip
 
@@ -159,7 +193,9 @@ def _in_third_person(text: str, person: Person, speaker: Person) -> str:
     return _PRONOUN.sub(lambda match: names.get(match[0].lower(), speaker.name), text)
 
 
-_ONE_THING = frozenset(("mac and cheese", "rock and roll", "fish and chips", "arts and crafts", "peace and quiet", "bed and breakfast"))
+_ONE_THING = frozenset(
+    ("mac and cheese", "rock and roll", "fish and chips", "arts and crafts", "peace and quiet", "bed and breakfast")
+)
 
 
 def _listed(thing: str) -> list[str]:
@@ -174,7 +210,6 @@ def _listed(thing: str) -> list[str]:
 
 def _draft(rule: Rule, words: dict[str, str], clause: Clause, sent_at: datetime) -> FactDraft | None:
     thing = words["object"]
-    words["a_object"] = thing if thing.lower().startswith(("a ", "an ", "the ")) else f"{_article(thing)} {thing}"
     words["title"] = _ARTICLE.sub("", thing)
     object_ = tidy(rule.object_is.format_map(words))
     predicate, negated = rule.predicate, rule.negated or clause.negated or clause.no_longer
@@ -203,17 +238,15 @@ def _draft(rule: Rule, words: dict[str, str], clause: Clause, sent_at: datetime)
         object=object_,
         statement=statement,
         confidence=round(confidence, 2),
-        valid_from=datetime(time.start.year, time.start.month, time.start.day, tzinfo=UTC) if time and time.start else sent_at,
+        valid_from=datetime(time.start.year, time.start.month, time.start.day, tzinfo=UTC)
+        if time and time.start
+        else sent_at,
         slot=slot,
         negated=negated,
     )
 
 
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
-
-
-def _article(noun: str) -> str:
-    return "an" if noun[:1].lower() in "aeiou" and not noun.lower().startswith(("uni", "eu", "one")) else "a"
 
 
 def _conjugated(verb_phrase: str, clause: Clause) -> str:

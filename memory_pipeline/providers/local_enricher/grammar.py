@@ -12,23 +12,15 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from memory_pipeline.providers.local_enricher import lexicon
-from memory_pipeline.providers.local_enricher.times import Tense, TimeMention, find_times
-
-
-@dataclass(frozen=True)
-class Person:
-    """Whom a clause is about: the speaker, or someone the speaker named or pointed to."""
-
-    name: str
-    is_speaker: bool = False
-    plural: bool = False
-    relation: str | None = None
-    """Canonical relation to the speaker, or the kind of pet."""
+from memory_pipeline.providers.local_enricher.people import KIN, NAME, PeopleSeen, Person
+from memory_pipeline.providers.local_enricher.periods import Tense
+from memory_pipeline.providers.local_enricher.times import TimeMention, find_times
+from memory_pipeline.providers.local_enricher.trimming import CUT, tidy
 
 
 @dataclass(frozen=True)
 class Clause:
-    """One assertion. `head` is its verb in the third person singular or the past, `rest` what follows, without times."""
+    """One assertion: `head` is its verb in the third person singular or the past, `rest` what follows but times."""
 
     person: Person
     head: str
@@ -51,35 +43,30 @@ class RawClause:
     implied_subject: bool = False
 
 
-_PEOPLE = "|".join(sorted(lexicon.PERSON_WORDS, key=len, reverse=True))
-_PETS = "|".join(sorted(lexicon.PETS, key=len, reverse=True))
-NAME = r"[A-Z][a-zà-öø-ÿ]+(?:[-'][A-Z][a-zà-öø-ÿ]+)?"
-KIN = (
-    rf"(?:(?:best|good|old|close|dear|older|elder|younger|little|big|baby|twin|eldest|oldest|youngest|middle|new|childhood|"
-    rf"half|step|late|\d{{1,2}}[- ]year[- ]old) )?(?P<kin>{_PEOPLE}|{_PETS}|dogs|cats|pets|puppies|kittens)\b"
-)
-
 _CONJUNCTION = (
-    r"(?:and then|and now|and so|which is why|so that|and|but|so|because|'cause|cause|cuz|coz|since|as|after|before|although|"
-    r"though|while|whereas|plus|when|whenever|where|that|until|till|once|than|like|how|what|why|then|also|even though)"
+    r"(?:and then|and now|and so|which is why|so that|and|but|so|because|'cause|cause|cuz|coz|since|as|after|before|"
+    r"although|though|while|whereas|plus|when|whenever|where|that|until|till|once|than|like|how|what|why|then|also|"
+    r"even though)"
 )
 _STARTS_SUBJECT = r"(?=(?:I|we|my|our|she|he|they|it|you|there|this|that)(?:'\w{1,2})?\s)"
-_SPLIT = re.compile(
-    rf"(?:\s?[,:(]\s*(?:{_CONJUNCTION}\s+)?|(?:^|\s){_CONJUNCTION}\s+){_STARTS_SUBJECT}", re.IGNORECASE
-)
-_DROPPED_AFTER = frozenset("when whenever where that until till once than like how what why as so that before".split())
+_SPLIT = re.compile(rf"(?:\s?[,:(]\s*(?:{_CONJUNCTION}\s+)?|(?:^|\s){_CONJUNCTION}\s+){_STARTS_SUBJECT}", re.IGNORECASE)
+_DROPPED_AFTER = lexicon.words("when whenever where that until till once than like how what why as so that before")
 
 _LEAD = re.compile(
-    r"^(?:(?:yeah|yes|yep|yup|no|nope|nah|well|oh|ok|okay|hey|hi|hello|so|and|but|also|actually|honestly|btw|by the way|"
-    r"anyways?|plus|fyi|lol|haha|wow|thanks|thank you|tbh|unfortunately|luckily|fortunately|sadly|in fact|first|then|totally|"
-    r"good news|guess what|as for me|for me|personally|to be honest|you know|i mean|yay|ah|aw|aww|hmm|um|uh|man|ugh|sure|"
+    r"^(?:(?:yeah|yes|yep|yup|no|nope|nah|well|oh|ok|okay|hey|hi|hello|so|and|but|also|actually|honestly|btw|by "
+    r"the way|"
+    r"anyways?|plus|fyi|lol|haha|wow|thanks|thank you|tbh|unfortunately|luckily|fortunately|sadly|in fact|first|"
+    r"then|totally|"
+    r"good news|guess what|as for me|for me|personally|to be honest|you know|i mean|yay|ah|aw|aww|hmm|um|uh|man|"
+    r"ugh|sure|"
     r"of course|absolutely|definitely|exactly|true|cool|nice|great|awesome|same|same here|me too|speaking of which|"
     r"after that|since then|for context|just so you know|update|quick update|long story short|on a side note)\b"
     rf"(?:,? {NAME}\b(?=[,!:.]))?[\s,!.:-]*)+",
     re.IGNORECASE,
 )
 _SPEAKER = re.compile(
-    r"^(?:(?:me and )?my (?:[a-z]+ ){1,2}and (?:I|me)|me and my (?:\w+ )?\w+|(?:I|we)(?: both| all)?)(?P<short>'\w+|m|ve)?\b\s*",
+    r"^(?:(?:me and )?my (?:[a-z]+ ){1,2}and (?:I|me)|me and my (?:\w+ )?\w+|(?:I|we)(?: both| "
+    r"all)?)(?P<short>'\w+|m|ve)?\b\s*",
     re.IGNORECASE,
 )
 _KIN_SUBJECT = re.compile(
@@ -87,37 +74,44 @@ _KIN_SUBJECT = re.compile(
 )
 _PRONOUN = re.compile(r"^(?P<pronoun>she|he)(?P<short>'s)?\s+", re.IGNORECASE)
 _NAMED = re.compile(rf"^(?P<name>{NAME})(?P<short>'s)?\s+")
-_SHORT_FORMS = {"'m": "am", "m": "am", "'re": "are", "'ve": "have", "ve": "have", "'ll": "will", "'d": "would", "'s": "is"}
+_SHORT_FORMS = {
+    "'m": "am",
+    "m": "am",
+    "'re": "are",
+    "'ve": "have",
+    "ve": "have",
+    "'ll": "will",
+    "'d": "would",
+    "'s": "is",
+}
 
-_CUT = re.compile(
-    r"\s*(?:[,:()\[\]!\x1e]|\s-+\s)(?!\s?(?:19|20)\d\d\b).*|"
-    r"\s+(?:(?:and|but|so|or|plus)\s+(?:now |then |also |just |it |i'|we'|he |she |they |you |that |this |there |i |we |it's|that's|am |"
-    r"my \w+ (?:is|was|has|are|were)|was |were |is )|"
-    r"(?:because|'cause|cause|cuz|coz|although|though|whereas|while|when|whenever|where|which|who|whose|so that|so|till|but|even|"
-    r"unless|as if|rather|instead|thanks|just like|like the|(?:since|after|before|until|as|that|than|how|what|why)\s+"
-    r"(?:i|we|it|he|she|they|you|my|our|is|was|are|were|has|have|had|makes?|made)(?:'\w+)?)\b|"
-    r"\b(?:i|we|you|they|he|she|it)(?:'\w+)?\s+(?:\w+ed|\w+|'\w+)\b).*",
-    re.IGNORECASE | re.DOTALL,
-)
-_TAIL = re.compile(
-    r"(?:[\s,]+(?:too|as well|though|now|again|tbh|lol|haha|btw|actually|anyway|so far|already|yet|either|a lot|so much|"
-    r"very much|the most|etc|or something|and stuff|and more|for sure|guys|man|myself included|and all|ever|most|and everything|really|"
-    r"and such|for now|as always|of course|with|to|and|or|at|for|in|of|the|a|on|from|just|so|but|soon|here|more than anything|"
-    r"right|huh|and so on|all over|by the way|once|lately|first|also|before|these days|first thing|out there|alot|sooo*|and beyond))+[\s.!,]*$",
-    re.IGNORECASE,
-)
 _ADVERBS = re.compile(
-    r"^(?:(?:just|really|also|absolutely|still|recently|finally|actually|currently|truly|totally|so|only|even|"
-    r"both|all|definitely|genuinely|honestly|simply|kinda|kind of|sort of|sorta|quite|very|super|already|usually|always|often|"
-    r"personally|literally|deeply|mostly|mainly|now|then|especially|particularly|officially|lately|basically|first|"
-    r"accidentally|unfortunately|happily|proudly|originally|sometimes|generally|normally|secretly|obviously|ended up|got to)\s+)+",
+    r"^(?:(?:just|really|also|absolutely|still|recently|finally|actually|currently|truly|totally|so|only|even|both|"
+    r"all|definitely|genuinely|honestly|simply|kinda|kind of|sort of|sorta|quite|very|super|already|usually|always|"
+    r"often|personally|literally|deeply|mostly|mainly|now|then|especially|particularly|officially|lately|basically|"
+    r"first|accidentally|unfortunately|happily|proudly|originally|sometimes|generally|normally|secretly|obviously|"
+    r"ended up|got to)\s+)+",
     re.IGNORECASE,
 )
-_SKIP = frozenset(
-    "would could should might may must can shall will'd almost nearly maybe perhaps probably hardly barely possibly "
-    "supposedly allegedly didn't wasn't weren't hadn't couldn't wouldn't shouldn't ain't haven't hasn't".split()
+_FILLERS = re.compile(
+    r"^(?:(?:just|really|also|still|recently|finally|actually|currently|truly|totally|so|definitely|kinda|kind of|"
+    r"sort of|already|now|probably|super|mostly|usually|literally|always been|pretty much)\s+)+",
+    re.IGNORECASE,
 )
-_CONTRACTED_NOT = {"don't": "do", "dont": "do", "doesn't": "do", "isn't": "is", "aren't": "is", "can't": "can", "cannot": "can"}
+_SKIP = lexicon.words(
+    """would could should might may must can shall will'd almost nearly maybe perhaps probably hardly
+barely possibly supposedly allegedly didn't wasn't weren't hadn't couldn't wouldn't shouldn't ain't
+haven't hasn't"""
+)
+_CONTRACTED_NOT = {
+    "don't": "do",
+    "dont": "do",
+    "doesn't": "do",
+    "isn't": "is",
+    "aren't": "is",
+    "can't": "can",
+    "cannot": "can",
+}
 _ANY_MORE = re.compile(r"\s+(?:any ?more|any longer)\b", re.IGNORECASE)
 _JOINED = re.compile(r"\s+and\s+(?:also |then |now |just |currently )?(?=(?P<verb>[a-z]+)\b)")
 
@@ -127,40 +121,7 @@ def clauses(piece: str, people: PeopleSeen, speaker: Person, today: date) -> Ite
     for text in _split(piece):
         raw = _subject(text, people, speaker)
         if raw is not None:
-            for clause in _verb_phrases(raw, today):
-                yield clause
-
-
-class PeopleSeen:
-    """The people (and pets) a message has spoken of so far, for "she", "he" and names on their own."""
-
-    def __init__(self, speaker: str) -> None:
-        self._speaker = speaker
-        self._named: dict[str, Person] = {}
-        self._last: list[Person] = []
-
-    def refer(self, kin: str, name: str | None) -> Person:
-        """Return the person behind "my `kin` `name`", remembering them."""
-        word = kin.lower()
-        relation = lexicon.PERSON_WORDS.get(word) or lexicon.PETS.get(word) or word
-        plural = word in lexicon.PLURAL_PEOPLE and name is None
-        person = Person(name or f"{possessive(self._speaker)} {word}", plural=plural, relation=relation)
-        if name:
-            self._named[name] = person
-        if person not in self._last and not plural:
-            self._last.append(person)
-        return person
-
-    def by_name(self, name: str) -> Person | None:
-        return self._named.get(name)
-
-    def by_pronoun(self) -> Person | None:
-        """The only person spoken of, else None: with two, "she" would be a guess."""
-        return self._last[0] if len(self._last) == 1 else None
-
-
-def possessive(name: str) -> str:
-    return f"{name}'" if name.endswith("s") else f"{name}'s"
+            yield from _verb_phrases(raw, today)
 
 
 def _split(piece: str) -> list[str]:
@@ -197,11 +158,10 @@ def _subject(text: str, people: PeopleSeen, speaker: Person) -> RawClause | None
         name = match["name"]
         name = name if name and name not in lexicon.NOT_NAMES else None
         return RawClause(people.refer(match["kin"], name), words, before)
-    for pattern, find in ((_PRONOUN, lambda _: people.by_pronoun()), (_NAMED, lambda m: people.by_name(m["name"]))):
-        match = pattern.match(text)
-        person = find(match) if match else None
-        if match and person:
-            return RawClause(person, _expand(match, text), before)
+    if (match := _PRONOUN.match(text)) and (person := people.by_pronoun()):
+        return RawClause(person, _expand(match, text), before)
+    if (match := _NAMED.match(text)) and (person := people.by_name(match["name"])):
+        return RawClause(person, _expand(match, text), before)
     first = _ADVERBS.sub("", text).split(" ", 1)[0].lower()
     if first in ("gonna", "been") or (first in lexicon.PAST and first not in lexicon.SAME_IN_PAST):
         words = {"gonna": "am ", "been": "have "}.get(first, "") + text
@@ -238,7 +198,7 @@ def _expand(match: re.Match[str], text: str) -> str:
 
 def _verb_phrases(raw: RawClause, today: date) -> Iterator[Clause]:
     listed = _LISTED.match(raw.words)
-    words = listed[0] if listed else _CUT.sub("", raw.words)
+    words = listed[0] if listed else CUT.sub("", raw.words)
     parts = _joined_parts(words)
     inherited: TimeMention | None = None
     found: list[Clause] = []
@@ -255,7 +215,8 @@ def _verb_phrases(raw: RawClause, today: date) -> Iterator[Clause]:
 
 _ITEM = r"(?:[\w'-]+ ){0,2}[\w'-]+"
 _LISTED = re.compile(
-    rf"(?:(?:really|also|absolutely|just|both) )*(?:love|like|enjoy|adore|hate|dislike)s? {_ITEM}(?:, {_ITEM})+,? (?:and|or|&) {_ITEM}"
+    rf"(?:(?:really|also|absolutely|just|both) )*(?:love|like|enjoy|adore|hate|dislike)s? {_ITEM}(?:, {_ITEM})+,? "
+    rf"(?:and|or|&) {_ITEM}"
     r"(?=$| (?:because|but|so|which|when|while|with|in|at)\b)",
     re.IGNORECASE,
 )
@@ -269,8 +230,14 @@ def _joined_parts(words: str) -> list[str]:
         verb = match["verb"]
         same_form = (
             (first in lexicon.PAST and verb in lexicon.PAST)
-            or ((first in lexicon.THIRD or first == "am") and (verb in ("am", "have", "live", "work", "love", "study", "teach", "own")))
-            or ((first in lexicon.BASE or first == "is") and verb in ("is", "has", "lives", "works", "loves", "studies", "teaches"))
+            or (
+                (first in lexicon.THIRD or first == "am")
+                and verb in ("am", "have", "live", "work", "study", "teach", "own")
+            )
+            or (
+                (first in lexicon.BASE or first == "is")
+                and verb in ("is", "has", "lives", "works", "studies", "teaches")
+            )
         )
         if same_form:
             parts.append(words[begin : match.start()])
@@ -306,6 +273,8 @@ def _one_verb_phrase(raw: RawClause, today: date) -> Clause | None:
             negated = head != "hate"
         else:
             head = "is"
+    elif head in ("am", "is", "are") and rest.startswith("no longer "):
+        negated, no_longer, rest = True, True, rest.removeprefix("no longer ")
     elif head in ("gonna", "wanna"):
         head, rest = ("is", f"going to {rest}") if head == "gonna" else ("wants", f"to {rest}")
     if _ANY_MORE.search(rest):
@@ -313,13 +282,14 @@ def _one_verb_phrase(raw: RawClause, today: date) -> Clause | None:
     if head == "used" and rest.startswith("to "):
         used_to = True
         head, _, rest = _ADVERBS.sub("", rest[3:]).partition(" ")
+        head = "is" if head == "be" else head
     return _with_tense(raw, head, rest, today, negated, no_longer, used_to)
 
 
 def _with_tense(
     raw: RawClause, head: str, rest: str, today: date, negated: bool, no_longer: bool, used_to: bool
 ) -> Clause | None:
-    rest = _ADVERBS.sub("", rest)
+    rest = _FILLERS.sub("", rest)
     speaker_form = raw.person.is_speaker or raw.person.plural or negated or used_to
     if head in ("am", "are", "is"):
         head, tense = "is", Tense.PRESENT
@@ -331,7 +301,9 @@ def _with_tense(
         head, tense = "has", Tense.PERFECT
     elif head == "will":
         head, tense = "will", Tense.FUTURE
-    elif head in lexicon.SAME_IN_PAST and any(time.start for time in find_times(f"{raw.lead} {rest}", today, Tense.PAST)):
+    elif head in lexicon.SAME_IN_PAST and any(
+        time.start for time in find_times(f"{raw.lead} {rest}", today, Tense.PAST)
+    ):
         tense = Tense.PAST
     elif speaker_form and head in lexicon.THIRD:
         head, tense = lexicon.THIRD[head], Tense.PRESENT
@@ -362,8 +334,3 @@ def _take_time(lead: str, rest: str, today: date, tense: Tense) -> tuple[TimeMen
     if len(dated) > 1:
         return _TOO_MANY, rest
     return (dated[0] if dated else None), " ".join(text.split())
-
-
-def tidy(phrase: str) -> str:
-    """Strip dangling adverbs and function words from the end of an object."""
-    return _TAIL.sub("", phrase.strip(" ,.!:'\"")).strip(" ,.!:")

@@ -77,13 +77,41 @@ RELATIONS = {
 """Canonical relation → the words people use for it."""
 
 _SINGLE_VALUED = (
-    "has_name age born_on born_in from grew_up_in lives_in works_as works_at works_in employment_status studies "
-    "relationship_status diet"
-).split()
+    "has_name",
+    "age",
+    "born_on",
+    "born_in",
+    "from",
+    "grew_up_in",
+    "lives_in",
+    "works_as",
+    "works_at",
+    "works_in",
+    "employment_status",
+    "studies",
+    "relationship_status",
+    "diet",
+)
 _MANY_VALUED = (
-    "nationality lived_in worked_as worked_at teaches graduated_from runs has_relative health_condition speaks owns has_pet "
-    "bought visited did is_doing plans wants"
-).split()
+    "nationality",
+    "lived_in",
+    "worked_as",
+    "worked_at",
+    "teaches",
+    "graduated_from",
+    "runs",
+    "has_relative",
+    "health_condition",
+    "speaks",
+    "owns",
+    "has_pet",
+    "bought",
+    "visited",
+    "did",
+    "is_doing",
+    "plans",
+    "wants",
+)
 _PER_THING = {
     "likes": "preference",
     "dislikes": "preference",
@@ -102,8 +130,8 @@ PREDICATES: dict[str, Predicate] = {
 }
 
 _LEADING = re.compile(
-    r"^(?:(?:a|an|the|my|our|their|some|any|all|all kinds of|to|playing|drinking|eating|having|going|doing|watching|"
-    r"listening to|cooking with|play|drink|eat|watch|do)\s+)+(?=\S)"
+    r"^(?:(?:a|an|the|my|our|their|some|any|all|both|all kinds of|to|playing|drinking|eating|having|going|doing|"
+    r"watching|listening to|cooking with|play|drink|eat|watch|do)\s+)+(?=\S)"
 )
 _PUNCTUATION = re.compile(r"[^\w\s'+#&-]")
 

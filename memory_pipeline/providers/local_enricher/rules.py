@@ -1,4 +1,4 @@
-"""What a rule is: a pattern over the words after a verb, and the fact it makes. The tables are in the `rules_*` modules."""
+"""What a rule is: a pattern over the words after a verb, and the fact it makes; `rules_*` hold the tables."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ class Rule:
 RuleTable = dict[str, list[Rule]]
 
 FREQUENCY = (
-    r"(?:every (?:single )?(?:other )?(?:day|morning|evening|night|week|weekend|month|year|afternoon|lunchtime|summer|winter|"
-    r"monday|tuesday|wednesday|thursday|friday|saturday|sunday)s?(?: (?:morning|evening|night|afternoon)s?)?|"
-    r"each (?:day|morning|week|evening|night)|(?:once|twice|(?:two|three|four|five|\d) times) (?:a|per) (?:day|week|month|year)|"
-    r"daily|weekly|on (?:mon|tues|wednes|thurs|fri|satur|sun)days|on weekends|at weekends|before work|after work)"
+    r"(?:every (?:single )?(?:other )?(?:day|morning|evening|night|week|weekend|month|year|afternoon|lunchtime|"
+    r"summer|winter|monday|tuesday|wednesday|thursday|friday|saturday|sunday)s?(?: (?:morning|evening|night|"
+    r"afternoon)s?)?|each (?:day|morning|week|evening|night)|(?:once|twice|(?:two|three|four|five|\d) times) (?:a|"
+    r"per) (?:day|week|month|year)|daily|weekly|on (?:mon|tues|wednes|thurs|fri|satur|sun)days|on weekends|at "
+    r"weekends|before work|after work)"
 )
 """How often: what makes "I run" a habit."""
 
@@ -71,16 +72,21 @@ def table(rules: Iterable[tuple[str, Rule]]) -> RuleTable:
     return by_head
 
 
-_NO_PLACE = frozenset(
-    """fear peace hope hell denial poverty luxury pain silence moment world bubble past present future dream fantasy harmony
-    constant tears action tomorrow time way shadow box mess chaos my our a an another same shoes style comfort love trouble
-    general person theory progress line charge touch sync awe shape college school work life bed motion hurry""".split()
+_NO_PLACE = lexicon.words(
+    """fear peace hope hell denial poverty luxury pain silence moment world bubble past present future
+dream fantasy harmony constant tears action tomorrow time way shadow box mess chaos my our a an
+another same shoes style comfort love trouble general person theory progress line charge touch sync
+awe shape college school work life bed motion hurry"""
 )
 _A_PLACE = re.compile(
-    r"^(?:an?|the|another) (?:[a-z]+ ){0,2}(?:city|town|village|suburbs?|countryside|country|island|coast|mountains|us|uk|usa|"
-    r"states|netherlands|philippines|area|apartment|flat|house|condo|studio|neighbou?rhood|farm|cabin|dorm|place|uae|bay)\b",
+    r"^(?:an?|the|another) (?:[a-z]+ ){0,2}(?:city|town|village|suburbs?|countryside|country|island|coast|mountains|"
+    r"us|uk|usa|states|netherlands|philippines|area|apartment|flat|house|condo|studio|south|north|east|west|"
+    r"neighbou?rhood|farm|cabin|dorm|place|uae|bay)\b",
     re.IGNORECASE,
 )
+
+
+_NOTHING = frozenset(("a ton", "a lot", "so much", "a bit", "much", "well", "good", "to", "lots", "more", "up", "on"))
 
 
 def is_thing(text: str) -> bool:
@@ -89,6 +95,7 @@ def is_thing(text: str) -> bool:
     return (
         0 < len(words) <= 14
         and any(character.isalnum() for character in text)
+        and " ".join(words) not in _NOTHING
         and not any(word.strip("'\",.!-&/") in lexicon.UNRESOLVED for word in words)
     )
 
@@ -100,10 +107,19 @@ def is_short_thing(text: str) -> bool:
 def is_liked(text: str) -> bool:
     """What people like for good; not "how you did it" or "the way it looks"."""
     words = text.lower().split()
-    return is_thing(text) and words[0] not in _NOT_LIKED and words[:2] != ["the", "way"]
+    return (
+        is_thing(text)
+        and (words[0] not in _NOT_LIKED or (words[0] == "to" and len(words) > 1))
+        and words[:2] != ["the", "way"]
+    )
 
 
-_NOT_LIKED = frozenset("how what when where why who seeing hearing knowing to-be being".split())
+def is_liked_title(text: str) -> bool:
+    """A work called by its name: what someone loved without saying when."""
+    return is_short_thing(text) and text.startswith(('"', "'"))
+
+
+_NOT_LIKED = lexicon.words("how what when where why who seeing hearing knowing being to")
 
 
 def is_place(text: str) -> bool:
@@ -130,7 +146,9 @@ def is_occupation(text: str) -> bool:
 
 def is_job(text: str) -> bool:
     """After "work as", any short noun phrase with an article is a job, and any known occupation."""
-    return is_occupation(text) or (is_thing(text) and len(text.split()) <= 5 and text.lower().startswith(("a ", "an ", "the ")))
+    return is_occupation(text) or (
+        is_thing(text) and len(text.split()) <= 5 and text.lower().startswith(("a ", "an ", "the "))
+    )
 
 
 def is_employer(text: str) -> bool:
@@ -139,7 +157,8 @@ def is_employer(text: str) -> bool:
         is_thing(text)
         and len(words) <= 6
         and (text[0].isupper() or words[0] in ("a", "an", "the", "my"))
-        and words[-1] not in ("moment", "time", "pace", "level", "best", "home", "night", "nights", "weekend", "day", "same")
+        and words[-1]
+        not in ("moment", "time", "pace", "level", "best", "home", "night", "nights", "weekend", "day", "same")
     )
 
 
@@ -160,7 +179,12 @@ def is_business(text: str) -> bool:
 def is_activity(text: str) -> bool:
     """What a plan or event is about: words that stand alone and are more than a verb like "keep"."""
     words = text.lower().split()
-    return is_thing(text) and words[0] not in lexicon.UNPLANNED and (words[0] in lexicon.THIRD or words[0].endswith("ing"))
+    return (
+        is_thing(text)
+        and len(words) > 1
+        and words[0] not in lexicon.UNPLANNED
+        and (words[0] in lexicon.THIRD or words[0].endswith("ing"))
+    )
 
 
 def is_rhythm(text: str) -> bool:

@@ -21,7 +21,9 @@ _QUOTATION = re.compile(r'"[^"\n]{0,600}"')
 _FIRST_PERSON = re.compile(r"\b(?:i|i'\w+|me|my|we|our)\b", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]")
 _PICTURES = re.compile(r"[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]+|[:;]-?[()DPp](?=\s|$)")
-_PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "…": ". ", "—": " - ", "–": " - ", "\t": " ", "*": None, "\u00a0": " "})
+_PLAIN = str.maketrans(
+    {"’": "'", "‘": "'", "“": '"', "”": '"', "…": ". ", "—": " - ", "–": " - ", "\t": " ", "*": None, "\u00a0": " "}
+)
 _SPACES = re.compile(r"[ ]{2,}")
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]?\s+|\n+")
@@ -29,12 +31,17 @@ _ABBREVIATION = re.compile(r"\b(?:dr|mr|mrs|ms|st|mt|prof|e\.g|i\.e|vs|etc|appro
 _DASH = re.compile(r"\s+-+\s+|\s*;\s*|\.{2,}\s*|(?<=\w)- ")
 _UNREAL = re.compile(
     r"\b(?:if|unless|whether|suppose|supposing|imagine|pretend|wish|hypothetically|in theory|let's say|what if|"
-    r"in (?:my|a|the|this) dreams?|dreamed|dreamt|character|protagonist|lyrics?)\b",
+    r"in (?:my|a|the|this) (?:dreams?|story|game|novel|book|movie|film|play|script|scene|scenario|essay|poem)|"
+    r"dreamed|dreamt|character|protagonist|lyrics?)\b",
     re.IGNORECASE,
 )
-_POLITE = r"(?:please |pls |plz |kindly |hey,? |hi,? |can you |could you |would you |i want you to |i need you to |i'd like you to |help me )*"
+_POLITE = (
+    r"(?:please |pls |plz |kindly |hey,? |hi,? |can you |could you |would you |i want you to |i need you to |"
+    r"i'd like you to |help me )*"
+)
 _WRITING = re.compile(
-    rf"^{_POLITE}(?:(?:re)?write|draft|compose|rephrase|reword|paraphrase|translate|summari[sz]e|proofread|edit|polish|shorten|"
+    rf"^{_POLITE}(?:(?:re)?write|draft|compose|rephrase|reword|paraphrase|translate|summari[sz]e|proofread|edit|"
+    rf"polish|shorten|"
     r"generate|correct|convert|reformat|reply|respond|act as|act like|role-?play|pretend|imagine)\b",
     re.IGNORECASE,
 )
@@ -86,7 +93,11 @@ def _sentences(text: str) -> list[str]:
     for part in _SENTENCE_END.split(text):
         part = f"{held} {part}".strip() if held else part.strip()
         held = ""
-        if len(part) <= MAX_SENTENCE and _ABBREVIATION.search(part[-12:]) and not re.search(r"\bi\.$", part[-3:], re.IGNORECASE):
+        if (
+            len(part) <= MAX_SENTENCE
+            and _ABBREVIATION.search(part[-12:])
+            and not re.search(r"\bi\.$", part[-3:], re.IGNORECASE)
+        ):
             held = part
             continue
         if part:

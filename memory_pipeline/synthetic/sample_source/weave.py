@@ -86,7 +86,9 @@ def _small_conversations(
     while sum(sizes) < round(_SMALL_EXCHANGES * person.share):
         sizes.append(_pick(_SIZES, random))
     written = {conversation.started_at.date() for conversation in person.conversations}
-    free = [day for day in (FIRST_DAY + timedelta(days) for days in range(DAYS)) if day not in written]
+    days = (FIRST_DAY + timedelta(days) for days in range(DAYS))
+    # Nobody asks before having introduced themselves, which is what each story begins with.
+    free = [day for day in days if day not in written and day > min(written)]
     conversations = []
     last = -1
     for index, size in enumerate(sizes):

@@ -1,0 +1,361 @@
+"""Indexing: Chroma is brought to what Postgres holds, one collection per tenant and model, one writer per collection.
+
+Every write reads the present row, so repeating, overlapping or reordering runs ends in the same index. See
+docs/decisions/index-entries.md for the order of writes and for what happens when a collection is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import date
+from typing import Literal
+from uuid import UUID, uuid4
+
+import msgspec
+import numpy as np
+
+from memory_pipeline.model import ids
+from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
+from memory_pipeline.model.window import DayWindow, Progress, no_progress
+from memory_pipeline.stages.vector_payload import memory_document, vector_metadata
+from memory_pipeline.stores.chroma import ChromaStore, VectorBatch
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.index import (
+    FIRST_KEY,
+    DueVector,
+    EntryKey,
+    Generation,
+    State,
+    WriterLock,
+    announce_entries,
+    count_entries,
+    due_vectors,
+    forget_entries,
+    generations,
+    insert_generation,
+    live_generation,
+    mark_entries,
+    retire_generation,
+    surplus_entries,
+    switch_live,
+    tenants_to_index,
+    writer_lock,
+)
+
+Documents = Literal["full", "none"]
+
+BATCH_ROWS = 2_000
+"""Vectors per request; 500 or 5,000 were slower."""
+
+_BATCH_BYTES = 32 * 1024 * 1024  # Chroma refuses requests above 40 MiB
+_EVERY_DAY = DayWindow(date.min, date.max)
+
+
+class TenantIndexReport(msgspec.Struct):
+    """What was done to one tenant's collection, in vectors."""
+
+    added: int = 0
+    updated: int = 0
+    """Replaced because the memory is of another version."""
+    removed: int = 0
+    rebuilt: bool = False
+    """A new collection took over, with every day in it and not only the window."""
+
+
+class IndexReport(msgspec.Struct):
+    """What one indexing of a window did."""
+
+    tenants: dict[UUID, TenantIndexReport] = msgspec.field(default_factory=dict)
+    """Every tenant that has an index, also where there was nothing to do."""
+    seconds: float = 0.0
+
+    @property
+    def added(self) -> int:
+        return sum(tenant.added for tenant in self.tenants.values())
+
+    @property
+    def updated(self) -> int:
+        return sum(tenant.updated for tenant in self.tenants.values())
+
+    @property
+    def removed(self) -> int:
+        return sum(tenant.removed for tenant in self.tenants.values())
+
+    @property
+    def rebuilt(self) -> list[UUID]:
+        """Tenants whose collection was lost and built anew."""
+        return [tenant_id for tenant_id, tenant in self.tenants.items() if tenant.rebuilt]
+
+
+def index_memories(
+    database: Database,
+    chroma: ChromaStore,
+    model: str,
+    dimension: int,
+    window: DayWindow,
+    *,
+    documents: Documents = "full",
+    progress: Progress = no_progress,
+    batch_rows: int = BATCH_ROWS,
+) -> IndexReport:
+    """Write what is new or changed in the window to every tenant's collection, and remove what was deleted.
+
+    `database` is connected as memory_pipeline. A tenant whose live collection is lost (or of another dimension) gets a
+    new one with all days. `progress` is told of vectors written. A tenant that fails does not keep the others from
+    being indexed; its error is raised at the end. Raises StoreUnavailableError at once where a server is away.
+    """
+    report = IndexReport()
+    started = time.monotonic()
+    indexer = _Indexer(database, chroma, model, dimension, documents, progress, batch_rows)
+    with database.transaction() as connection:
+        tenant_ids = tenants_to_index(connection, model, window)
+    failures: list[str] = []
+    for tenant_id in tenant_ids:
+        try:
+            report.tenants[tenant_id] = indexer.index_tenant(tenant_id, window)
+        except StoreUnavailableError:
+            raise
+        except MemoryPipelineError as error:
+            failures.append(f"tenant {tenant_id}: {error}")
+    if failures:
+        raise MemoryPipelineError("; ".join(failures))
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def rebuild_index(
+    database: Database,
+    chroma: ChromaStore,
+    model: str,
+    dimension: int,
+    tenant_id: UUID,
+    *,
+    documents: Documents = "full",
+    progress: Progress = no_progress,
+    batch_rows: int = BATCH_ROWS,
+) -> TenantIndexReport:
+    """Build a tenant's collection anew from Postgres, verify it, switch to it, and delete the one it replaces.
+
+    The old collection is served and indexed until the switch. An unfinished rebuild of before is thrown away. Raises
+    MemoryPipelineError, and leaves the old collection live, where the new one does not hold what it should.
+    """
+    return _Indexer(database, chroma, model, dimension, documents, progress, batch_rows).rebuild(tenant_id)
+
+
+class _Indexer:
+    """One run for one model: the stores and options that every step needs."""
+
+    def __init__(
+        self,
+        database: Database,
+        chroma: ChromaStore,
+        model: str,
+        dimension: int,
+        documents: Documents,
+        progress: Progress,
+        batch_rows: int,
+    ) -> None:
+        self._database = database
+        self._chroma = chroma
+        self._model = model
+        self._dimension = dimension
+        self._documents = documents == "full"
+        self._progress = progress
+        self._batch_rows = min(batch_rows, chroma.max_batch_rows)
+
+    def index_tenant(self, tenant_id: UUID, window: DayWindow) -> TenantIndexReport:
+        with writer_lock(self._database, tenant_id, self._model) as lock:
+            with self._database.transaction() as connection:
+                live = live_generation(connection, tenant_id, self._model)
+            if live is None:
+                live = self._begin(tenant_id, "live")
+            if self._usable(live):
+                report = TenantIndexReport()
+                self._fill(lock, live, window, report)
+                self._remove_surplus(lock, live, window, report)
+                return report
+        # Only the rebuild lock may be held first, so the other is given up before.
+        return self.rebuild(tenant_id, resume=True)
+
+    def rebuild(self, tenant_id: UUID, *, resume: bool = False) -> TenantIndexReport:
+        with writer_lock(self._database, tenant_id, self._model, "rebuild") as lock:
+            if resume and self._other_run_rebuilt(tenant_id):
+                return TenantIndexReport(rebuilt=True)
+            building = self._building(tenant_id, resume)
+            report = TenantIndexReport(rebuilt=True)
+            # Nearly everything is written while the live collection goes on being indexed; then the rest, alone.
+            self._fill(lock, building, _EVERY_DAY, report)
+            lock.take("index")
+            self._fill(lock, building, _EVERY_DAY, report)
+            self._remove_surplus(lock, building, _EVERY_DAY, report)
+            self._verify(building)
+            with self._database.transaction() as connection:
+                switch_live(connection, building)
+            self._sweep(tenant_id)
+            return report
+
+    # -- collections --
+
+    def _begin(self, tenant_id: UUID, state: State) -> Generation:
+        """Make an empty collection and its row. Dying between the two leaves a collection for `_sweep`."""
+        generation_id = uuid4()
+        name = f"{_collection_prefix(tenant_id)}{generation_id.hex}"
+        metadata = {"tenant_id": str(tenant_id), "generation_id": str(generation_id), "model": self._model}
+        collection = self._chroma.create_collection(name, metadata)
+        generation = Generation(tenant_id, generation_id, self._model, self._dimension, name, collection, state)
+        with self._database.transaction() as connection:
+            insert_generation(connection, generation)
+        return generation
+
+    def _usable(self, generation: Generation) -> bool:
+        return generation.dimension == self._dimension and self._chroma.has_collection(generation.collection_uuid)
+
+    def _other_run_rebuilt(self, tenant_id: UUID) -> bool:
+        with self._database.transaction() as connection:
+            live = live_generation(connection, tenant_id, self._model)
+        return live is not None and self._usable(live)
+
+    def _building(self, tenant_id: UUID, resume: bool) -> Generation:
+        """The generation to fill: the one that an interrupted recovery left, or a new one."""
+        with self._database.transaction() as connection:
+            unfinished = generations(connection, tenant_id, self._model, "building")
+        kept = next((one for one in unfinished if resume and self._usable(one)), None)
+        with self._database.transaction() as connection:
+            for generation in unfinished:
+                if generation is not kept:
+                    retire_generation(connection, generation)
+        return kept or self._begin(tenant_id, "building")
+
+    def _verify(self, generation: Generation) -> None:
+        with self._database.transaction() as connection:
+            expected = count_entries(connection, generation)
+        found = self._chroma.count(generation.collection_uuid)
+        if not expected.written <= found <= expected.announced:
+            raise MemoryPipelineError(
+                f"the new index of tenant {generation.tenant_id} ({generation.collection_name}) holds {found} vectors "
+                f"after {expected.written} were written; the old one stays live. "
+                "Run `memory-pipeline rebuild-index` again."
+            )
+
+    def _sweep(self, tenant_id: UUID) -> None:
+        """Delete the collections of this tenant and model that are not in use; both locks are held."""
+        with self._database.transaction() as connection:
+            live = live_generation(connection, tenant_id, self._model)
+        for collection in list(self._chroma.collections(_collection_prefix(tenant_id))):
+            in_use = live is not None and collection.uuid == live.collection_uuid
+            if not in_use and collection.metadata.get("model") == self._model:
+                self._chroma.delete_collection(collection.uuid)
+
+    # -- vectors --
+
+    def _fill(self, lock: WriterLock, generation: Generation, window: DayWindow, report: TenantIndexReport) -> None:
+        """Write all due vectors, page by page; Postgres reads the next page and marks the last while Chroma works."""
+        reader = _PageReader(self._database, self._chroma, generation, window, self._documents, self._batch_rows)
+        marked: Future[None] | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="index") as postgres:
+            following = postgres.submit(reader.read, FIRST_KEY)
+            while page := following.result():
+                following = postgres.submit(reader.read, page[-1].key)
+                lock.check()
+                self._write(generation, page, reader.trusted)
+                if marked is not None:
+                    marked.result()
+                marked = postgres.submit(self._mark, generation, page)
+                report.added += sum(not row.indexed_version for row in page)
+                report.updated += sum(bool(row.indexed_version) for row in page)
+                self._progress(len(page))
+            if marked is not None:
+                marked.result()
+
+    def _write(self, generation: Generation, page: Sequence[DueVector], trusted: bool) -> None:
+        new = [row for row in page if trusted and row.indexed_version is None]
+        known = [row for row in page if not trusted or row.indexed_version is not None]
+        if new:  # `add` is faster than `upsert` by a sixth
+            self._chroma.add(generation.collection_uuid, self._batch(generation, new))
+        if known:
+            self._chroma.upsert(generation.collection_uuid, self._batch(generation, known))
+
+    def _batch(self, generation: Generation, rows: Sequence[DueVector]) -> VectorBatch:
+        return VectorBatch(
+            ids=[ids.vector_id(row.memory_id, row.chunk) for row in rows],
+            vectors=np.stack([row.embedding.to_numpy() for row in rows]),
+            metadatas=[vector_metadata(row) for row in rows],
+            documents=[memory_document(generation.tenant_id, row) for row in rows] if self._documents else None,
+        )
+
+    def _mark(self, generation: Generation, page: Sequence[DueVector]) -> None:
+        with self._database.transaction() as connection:
+            mark_entries(connection, generation, page)
+
+    def _remove_surplus(
+        self, lock: WriterLock, generation: Generation, window: DayWindow, report: TenantIndexReport
+    ) -> None:
+        while True:
+            with self._database.transaction() as connection:
+                surplus = surplus_entries(connection, generation, window, self._batch_rows)
+            if not surplus:
+                return
+            lock.check()
+            self._chroma.remove(generation.collection_uuid, [ids.vector_id(*key) for key in surplus])
+            with self._database.transaction() as connection:
+                forget_entries(connection, generation, surplus)
+            report.removed += len(surplus)
+
+
+class _PageReader:
+    """Reads pages of due vectors of one generation and announces those that are new to it."""
+
+    def __init__(
+        self,
+        database: Database,
+        chroma: ChromaStore,
+        generation: Generation,
+        window: DayWindow,
+        documents: bool,
+        rows: int,
+    ) -> None:
+        self._database = database
+        self._chroma = chroma
+        self._generation = generation
+        self._window = window
+        self._documents = documents
+        self._rows = rows
+        self._compared = False
+        self.trusted = True
+        """False if Chroma holds more than Postgres knows of (an old backup was restored): no id is surely new."""
+
+    def read(self, after: EntryKey) -> list[DueVector]:
+        with self._database.transaction() as connection:
+            page = due_vectors(
+                connection,
+                self._generation,
+                self._window,
+                after,
+                documents=self._documents,
+                rows=self._rows,
+                page_bytes=_BATCH_BYTES,
+            )
+            for row in page:
+                self._require_dimension(row)
+            if page and not self._compared:
+                known = count_entries(connection, self._generation).announced
+                self.trusted = self._chroma.count(self._generation.collection_uuid) <= known
+                self._compared = True
+            new = [row.key for row in page if row.indexed_version is None]
+            if new:
+                announce_entries(connection, self._generation, new)
+        return page
+
+    def _require_dimension(self, row: DueVector) -> None:
+        if row.dimension != self._generation.dimension:
+            raise MemoryPipelineError(
+                f"memory {row.memory_id} has a vector of {row.dimension} dimensions under model "
+                f"{self._generation.model!r}, which should have {self._generation.dimension}: give the model with the "
+                "other dimension a name of its own and embed again (`memory-pipeline reembed --model NAME`)."
+            )
+
+
+def _collection_prefix(tenant_id: UUID) -> str:
+    return f"t_{tenant_id.hex}_"

@@ -1,0 +1,295 @@
+"""Statements of the index stage: which collection is live, what Chroma lacks, and what was written to it.
+
+`index_entries` always names at least what Chroma holds: an entry of version 0 is written before a vector is handed over
+("announced"), its real version after, and it is deleted after the vector is. So whatever a crash leaves behind in
+Chroma can be found from here and replaced or removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+import psycopg
+from pgvector import Vector
+from psycopg.rows import class_row
+
+from memory_pipeline.model.errors import StoreUnavailableError
+from memory_pipeline.model.window import DayWindow
+from memory_pipeline.stores.postgres.database import Connection, Database
+from memory_pipeline.stores.postgres.migrate import PACKAGE
+from memory_pipeline.stores.sqlfiles import sql
+
+State = Literal["live", "building", "retired"]
+
+Purpose = Literal["index", "rebuild"]
+"""What a lock guards: the live collection and which one is live, or the one being built."""
+
+EntryKey = tuple[UUID, int]
+"""Memory id and chunk."""
+
+FIRST_KEY: EntryKey = (UUID(int=0), -1)
+
+# A document is JSON inside JSON: a control character of one byte becomes 7 (\\u001f).
+_DOCUMENT_BYTES_PER_BYTE = 7
+# Base64 of float32, four bytes for three, then ids and metadata.
+_METADATA_BYTES = 1_000
+
+
+class Generation(NamedTuple):
+    """One Chroma collection of a tenant and model, as Postgres knows it."""
+
+    tenant_id: UUID
+    generation_id: UUID
+    model: str
+    dimension: int
+    collection_name: str
+    collection_uuid: UUID
+    state: State
+
+
+class DueVector(NamedTuple):
+    """One vector to write, with everything that is stored beside it."""
+
+    memory_id: UUID
+    chunk: int
+    indexed_version: int | None
+    """Version in the index: None if it never was, 0 if it was announced and may be there."""
+    dimension: int
+    embedding: Vector
+    version: int
+    content_hash: bytes
+    kind: str
+    day: date
+    user_id: str
+    conversation_id: str
+    """'' for a memory without a conversation; so too `project`."""
+    project: str
+    status: str
+    source_message_ids: list[str]
+    confidence: float | None
+    valid_from: datetime | None
+    valid_to: datetime | None
+    content: str | None
+    """None where no text was asked for, and for every chunk but the first."""
+
+    @property
+    def key(self) -> EntryKey:
+        return self.memory_id, self.chunk
+
+
+class EntryCounts(NamedTuple):
+    """Bounds of what a collection holds; they are equal unless a write was interrupted."""
+
+    written: int
+    announced: int
+
+
+class WriterLock:
+    """Advisory locks of one transaction, for one tenant and model; they end with it."""
+
+    def __init__(self, connection: Connection, tenant_id: UUID, model: str) -> None:
+        self._connection = connection
+        self._tenant_id = tenant_id
+        self._model = model
+
+    def check(self) -> None:
+        """Raise StoreUnavailableError if the connection that holds the lock is gone, and the lock with it."""
+        try:
+            self._connection.execute("SELECT")
+        except psycopg.OperationalError as error:
+            raise StoreUnavailableError(
+                f"the writer lock of tenant {self._tenant_id} was lost with its Postgres connection ({error}); "
+                "what was written is kept: run the index stage again."
+            ) from error
+
+    def take(self, purpose: Purpose) -> None:
+        """Wait for a lock, held from then on. Raises StoreUnavailableError where that takes too long."""
+        try:
+            self._connection.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{purpose} {self._tenant_id} {self._model}"]
+            )
+        except psycopg.errors.LockNotAvailable as error:
+            raise StoreUnavailableError(
+                f"another process has been writing the {self._model} index of tenant {self._tenant_id} ({purpose}) for "
+                "as long as this one may wait; run it again when that has ended."
+            ) from error
+
+
+@contextmanager
+def writer_lock(
+    database: Database,
+    tenant_id: UUID,
+    model: str,
+    purpose: Purpose = "index",
+    *,
+    wait_seconds: float = 600.0,
+) -> Iterator[WriterLock]:
+    """Be the only one to write the collection of this tenant and model; takes one connection of the pool.
+
+    Whoever needs both locks takes "rebuild" first. Raises StoreUnavailableError after waiting for `wait_seconds`.
+    """
+    with database.transaction() as connection:
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", [str(int(wait_seconds * 1000))])
+        lock = WriterLock(connection, tenant_id, model)
+        lock.take(purpose)
+        yield lock
+
+
+# -- generations --
+
+
+def tenants_to_index(connection: Connection, model: str, window: DayWindow) -> list[UUID]:
+    """Return the tenants that have an index under this model, or vectors of the window to begin one with."""
+    parameters = {"model": model, "start": window.start, "end": window.end}
+    return [tenant_id for (tenant_id,) in connection.execute(sql(PACKAGE, "index_tenants"), parameters).fetchall()]
+
+
+def live_generation(connection: Connection, tenant_id: UUID, model: str) -> Generation | None:
+    """Return the collection that queries of this tenant and model should ask, if there is one."""
+    found = generations(connection, tenant_id, model, "live")
+    return found[0] if found else None
+
+
+def generations(connection: Connection, tenant_id: UUID, model: str, state: State) -> list[Generation]:
+    """Return a tenant's collections in one state, oldest first."""
+    with connection.cursor(row_factory=class_row(Generation)) as cursor:
+        return cursor.execute(
+            sql(PACKAGE, "index_generations"), {"tenant_id": tenant_id, "model": model, "state": state}
+        ).fetchall()
+
+
+def insert_generation(connection: Connection, generation: Generation) -> None:
+    connection.execute(
+        "INSERT INTO index_generations"
+        " (tenant_id, generation_id, model, dimension, collection_name, collection_uuid, state)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        generation,
+    )
+
+
+def switch_live(connection: Connection, generation: Generation) -> None:
+    """Make a building generation the live one and retire what was live, in the caller's transaction."""
+    live = live_generation(connection, generation.tenant_id, generation.model)
+    if live is not None:
+        retire_generation(connection, live)
+    _set_state(connection, generation, "live")
+
+
+def retire_generation(connection: Connection, generation: Generation) -> None:
+    """Keep the row of a generation as history and drop its entries; its collection is the caller's to delete."""
+    _set_state(connection, generation, "retired")
+    connection.execute(
+        "DELETE FROM index_entries WHERE tenant_id = %s AND generation_id = %s",
+        [generation.tenant_id, generation.generation_id],
+    )
+
+
+def _set_state(connection: Connection, generation: Generation, state: State) -> None:
+    connection.execute(
+        "UPDATE index_generations SET state = %s WHERE tenant_id = %s AND generation_id = %s",
+        [state, generation.tenant_id, generation.generation_id],
+    )
+
+
+# -- entries --
+
+
+def due_vectors(
+    connection: Connection,
+    generation: Generation,
+    window: DayWindow,
+    after: EntryKey,
+    *,
+    documents: bool,
+    rows: int,
+    page_bytes: int,
+) -> list[DueVector]:
+    """Return the next vectors of the window that the index lacks or has of another version, by memory and chunk.
+
+    At most `rows`, and no more than fit into a request of `page_bytes` however their text is escaped; at least one
+    where any is due.
+    """
+    with connection.cursor(row_factory=class_row(DueVector), binary=True) as cursor:
+        return cursor.execute(
+            sql(PACKAGE, "index_due"),
+            {
+                "tenant_id": generation.tenant_id,
+                "generation_id": generation.generation_id,
+                "model": generation.model,
+                "start": window.start,
+                "end": window.end,
+                "after_memory": after[0],
+                "after_chunk": after[1],
+                "documents": documents,
+                "limit": rows,
+                "page_bytes": page_bytes,
+                "row_bytes": _METADATA_BYTES + generation.dimension * 16 // 3,
+                "bytes_per_byte": _DOCUMENT_BYTES_PER_BYTE,
+            },
+        ).fetchall()
+
+
+def announce_entries(connection: Connection, generation: Generation, keys: Sequence[EntryKey]) -> None:
+    """Say, before vectors are written, that Chroma may hold them; also what to call of vectors found to be wrong.
+
+    The next run writes them again by replacing. (Deleting the entry of a vector that is in Chroma would make it look
+    new, and Chroma ignores a new vector under an id it has.)
+    """
+    connection.execute(sql(PACKAGE, "index_announce"), _keys(generation, keys))
+
+
+def mark_entries(connection: Connection, generation: Generation, written: Sequence[DueVector]) -> None:
+    """Record, after Chroma has them, which versions were written."""
+    connection.execute(
+        sql(PACKAGE, "index_mark"),
+        {
+            **_keys(generation, [row.key for row in written]),
+            "versions": [row.version for row in written],
+            "content_hashes": [row.content_hash for row in written],
+        },
+    )
+
+
+def surplus_entries(connection: Connection, generation: Generation, window: DayWindow, rows: int) -> list[EntryKey]:
+    """Return entries whose memory is gone, or, within the window, deleted, failed or shorter than it was."""
+    return connection.execute(
+        sql(PACKAGE, "index_surplus"),
+        {
+            "tenant_id": generation.tenant_id,
+            "generation_id": generation.generation_id,
+            "model": generation.model,
+            "start": window.start,
+            "end": window.end,
+            "limit": rows,
+        },
+    ).fetchall()
+
+
+def forget_entries(connection: Connection, generation: Generation, keys: Sequence[EntryKey]) -> None:
+    """Delete entries, after Chroma has deleted their vectors."""
+    connection.execute(sql(PACKAGE, "index_forget"), _keys(generation, keys))
+
+
+def count_entries(connection: Connection, generation: Generation) -> EntryCounts:
+    """Return how many vectors the collection should hold."""
+    with connection.cursor(row_factory=class_row(EntryCounts)) as cursor:
+        counts = cursor.execute(
+            "SELECT count(*) FILTER (WHERE version > 0) AS written, count(*) AS announced"
+            " FROM index_entries WHERE tenant_id = %s AND generation_id = %s",
+            [generation.tenant_id, generation.generation_id],
+        ).fetchone()
+    assert counts is not None  # an aggregate always answers
+    return counts
+
+
+def _keys(generation: Generation, keys: Sequence[EntryKey]) -> dict[str, object]:
+    return {
+        "tenant_id": generation.tenant_id,
+        "generation_id": generation.generation_id,
+        "memory_ids": [memory_id for memory_id, _chunk in keys],
+        "chunks": [chunk for _memory_id, chunk in keys],
+    }
