@@ -75,7 +75,9 @@ def fuse(query: str, candidates: Sequence[Candidate], weights: Weights = WEIGHTS
         + weights.answers * np.array([text_of.get(c.answers, 0.0) if c.answers else 0.0 for c in candidates])
     )
     # Rounded, so that ties are ties on every machine.
-    ranked = [(candidate.memory_id, round(float(score), 6)) for candidate, score in zip(candidates, scores, strict=True)]
+    ranked = [
+        (candidate.memory_id, round(float(score), 6)) for candidate, score in zip(candidates, scores, strict=True)
+    ]
     return sorted(ranked, key=lambda item: (-item[1], item[0]))
 
 

@@ -130,7 +130,7 @@ def recall(
         conversation, last = _last_turns(connection, scope, conversation_id, turns)
         shown_turns = _newest_within(last, None if budget is None else budget // 2)
         ranked = _rank(connection, scope, query, embedder.model, vector, similarities) if searches else []
-        said = {ids.episode_id(turn.message_id) for turn in shown_turns}
+        said = {_episode_id(turn.message_id) for turn in shown_turns}
         best = [(memory_id, score) for memory_id, score in ranked if memory_id not in said][:k]
         found = hydrate(connection, scope, [memory_id for memory_id, _ in best])
     spent = sum(turn.tokens for turn in shown_turns)
@@ -153,6 +153,10 @@ def estimate_tokens(text: str) -> int:
     A caller's model is not known here, and tokenizers of current models differ by more than this rule errs on English.
     """
     return -(-len(text) // _CHARACTERS_PER_TOKEN)
+
+
+def _episode_id(message_id: UUID) -> UUID:
+    return UUID(ids.episode_hex(message_id.hex))
 
 
 def _embed_query(embedder: Embedder, query: str, degraded: list[str]) -> Vector | None:
@@ -208,7 +212,7 @@ def _rank(
     about_turns = {hit.message_id for hit in hits if hit.kind in _ABOUT_ONE_TURN}
     nearby = nearby_messages(connection, scope, about_turns)
     signals = turn_signals(
-        connection, scope, [(near.message_id, ids.episode_id(near.message_id)) for near in nearby], model, vector
+        connection, scope, [(near.message_id, _episode_id(near.message_id)) for near in nearby], model, vector
     )
     candidate_messages = {near.message_id for near in nearby if near.is_candidate}
     return fuse(query, make_candidates(hits, signals, candidate_messages, similarities))
@@ -248,16 +252,12 @@ def make_candidates(
         turn = turns.get(hit.message_id) if hit.kind == MemoryKind.FACT else None
         if turn is not None:
             candidates.append(
-                msgspec.structs.replace(
-                    turn, memory_id=hit.memory_id, text=hit.text_score, characters=None, asks=False
-                )
+                msgspec.structs.replace(turn, memory_id=hit.memory_id, text=hit.text_score, characters=None, asks=False)
             )
         else:
             own = similarities.get(hit.memory_id)
             candidates.append(
-                Candidate(
-                    memory_id=hit.memory_id, window_similarity=own, lead_in_similarity=own, text=hit.text_score
-                )
+                Candidate(memory_id=hit.memory_id, window_similarity=own, lead_in_similarity=own, text=hit.text_score)
             )
     return candidates
 
