@@ -7,14 +7,16 @@ from typing import Any
 
 import dagster as dg
 
+from memory_pipeline.defs.analytics import assets as analytics
 from memory_pipeline.defs.audit import assets as audit
 from memory_pipeline.defs.common import pipeline_resource
 from memory_pipeline.defs.embedding import assets as embedding
 from memory_pipeline.defs.enrichment import assets as enrichment
+from memory_pipeline.defs.index import assets as index
 from memory_pipeline.defs.source import assets as source
 from memory_pipeline.defs.summaries import assets as summaries
 
-_ASSET_MODULES = [source, enrichment, embedding, summaries, audit]
+_ASSET_MODULES = [source, enrichment, embedding, index, analytics, summaries, audit]
 
 
 def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:

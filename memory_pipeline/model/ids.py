@@ -7,7 +7,6 @@ a namespace per kind of thing. Two tenants never share one, because the tenant i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from hashlib import blake2b
@@ -92,11 +91,3 @@ def parse_vector_id(text: str) -> tuple[UUID, int]:
 def bucket_of(memory_id: UUID, buckets: int = 4096) -> int:
     """The audit bucket of a memory: its id's low bits, so that Postgres and Python agree without a hash function."""
     return memory_id.int % buckets
-
-
-def digest(items: Iterable[bytes]) -> int:
-    """Return the sum modulo 2^64 of hash64(item). A sum, not XOR: XOR hides an item that is there twice."""
-    total = 0
-    for item in items:
-        total += int.from_bytes(hashlib.sha256(item).digest()[:8])
-    return total % (1 << 64)

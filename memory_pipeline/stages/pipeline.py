@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -40,7 +41,17 @@ class Pipeline:
         from memory_pipeline.stores.chroma import ChromaStore
 
         url = _required(self.settings.chroma_url, "MEMORY_CHROMA_URL")
-        return ChromaStore(url, database=self.settings.chroma_database)
+        return self._open.enter_context(ChromaStore(url, database=self.settings.chroma_database))
+
+    @property
+    def lake_root(self) -> Path:
+        """Folder of the Parquet lake."""
+        return self.settings.data / "lake"
+
+    @property
+    def exports_root(self) -> Path:
+        """Folder of the published DuckDB files."""
+        return self.settings.data / "exports"
 
     @cached_property
     def embedder(self) -> Embedder:

@@ -1,4 +1,5 @@
-SELECT newest.message_id, newest.conversation_id, newest.role, coalesce(newest.speaker, u.display_name) AS speaker,
+SELECT newest.message_id, newest.conversation_id, newest.role,
+       coalesce(newest.speaker, CASE newest.role WHEN 'user' THEN u.display_name ELSE initcap(newest.role) END) AS speaker,
        newest.content, newest.sent_at
 FROM (
     SELECT *

@@ -1,0 +1,44 @@
+"""The asset `chroma_index`."""
+
+import dagster as dg
+
+from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
+from memory_pipeline.defs.embedding.assets import memory_embeddings
+from memory_pipeline.defs.partitions import daily, window_of
+from memory_pipeline.stages.index import index_memories
+
+
+@dg.asset(
+    partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=[memory_embeddings],
+    group_name="index",
+    kinds={"chroma", "postgres"},
+    owners=OWNERS,
+    pool="chroma_writer",
+    code_version="1",
+    description=(
+        "One Chroma collection per tenant, projected from Postgres: new and changed vectors of the day written, "
+        "deleted ones removed, unchanged ones not touched. A lost collection is rebuilt whole, without embedding again."
+    ),
+)
+def chroma_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    report = index_memories(
+        pipeline.database,
+        pipeline.chroma,
+        pipeline.embedder.model,
+        pipeline.embedder.dimension,
+        window_of(context),
+        documents=pipeline.settings.chroma_documents,
+        progress=logged_progress(context, "vectors"),
+    )
+    return dg.MaterializeResult(
+        metadata=metadata_of(
+            report,
+            row_count=report.added + report.updated,
+            added=report.added,
+            updated=report.updated,
+            removed=report.removed,
+            rebuilt_tenants=len(report.rebuilt),
+        )
+    )
