@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
-    """How much one standard deviation of a signal adds to a score (for the last three: what each unit adds)."""
+    """How much one standard deviation of a signal adds to a score (`speaker`, `answers`: what one unit adds)."""
 
     window_similarity: float = 0.6
     """Cosine with the turn and its two neighbours: chat turns are short and lean on each other."""
@@ -30,8 +30,6 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     """Logarithm of the length: "Wow, great!" tells nothing."""
     speaker: float = 0.5
     """+1 where the query names exactly the one who spoke, -1 where it names another."""
-    asks: float = -0.5
-    """1 for a turn that ends in a question mark: it asks and does not tell."""
     answers: float = 0.4
     """BM25 (z, where above the mean) of the question that this turn follows."""
 
@@ -49,7 +47,6 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     session_text: float | None = None
     characters: int | None = None
     speaker: str | None = None
-    asks: bool = False
     answers: UUID | None = None
     """The question that this turn follows."""
 
@@ -71,7 +68,6 @@ def fuse(query: str, candidates: Sequence[Candidate], weights: Weights = WEIGHTS
         + weights.session_text * standardised([c.session_text for c in candidates])
         + weights.length * standardised([None if c.characters is None else np.log1p(c.characters) for c in candidates])
         + weights.speaker * _speaker_match(query, candidates)
-        + weights.asks * np.array([float(c.asks) for c in candidates])
         + weights.answers * np.array([text_of.get(c.answers, 0.0) if c.answers else 0.0 for c in candidates])
     )
     # Rounded, so that ties are ties on every machine.

@@ -113,10 +113,12 @@ def recall(
     `database` is to be open as memory_app. The conversation is the named one, else the one of the user's newest turn; a
     turn that is shown there is not shown again as a memory. `budget` bounds the estimated tokens of the answer: turns
     take at most half of it, newest first; memories take the rest in order, and one that has no room is passed over.
-    Raises NotFoundError where the user takes no part in the named conversation.
+    Raises NotFoundError where the user takes no part in the named conversation, StoreUnavailableError where Postgres
+    can't be reached, MemoryPipelineError for a query without a UTF-8 form or a negative number.
     """
     if k < 0 or turns < 0 or (budget is not None and budget < 0):
         raise MemoryPipelineError(f"k ({k}), turns ({turns}) and budget ({budget}) can't be negative.")
+    _require_encodable(query)
     scope = Scope(user.tenant_id, user.user_id, project)
     degraded: list[str] = []
     vector: Vector | None = None
@@ -153,6 +155,15 @@ def estimate_tokens(text: str) -> int:
     A caller's model is not known here, and tokenizers of current models differ by more than this rule errs on English.
     """
     return -(-len(text) // _CHARACTERS_PER_TOKEN)
+
+
+def _require_encodable(query: str) -> None:
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise MemoryPipelineError(
+            f"the query has no UTF-8 form: half a surrogate pair at character {error.start + 1}. Send it whole."
+        ) from error
 
 
 def _episode_id(message_id: UUID) -> UUID:
@@ -240,7 +251,6 @@ def make_candidates(
             session_text=session_text.get((turn.conversation_id, turn.day), 0.0),
             characters=turn.characters,
             speaker=turn.speaker,
-            asks=turn.asks,
             answers=turn.answered_id,
         )
         for turn in signals
@@ -252,7 +262,7 @@ def make_candidates(
         turn = turns.get(hit.message_id) if hit.kind == MemoryKind.FACT else None
         if turn is not None:
             candidates.append(
-                msgspec.structs.replace(turn, memory_id=hit.memory_id, text=hit.text_score, characters=None, asks=False)
+                msgspec.structs.replace(turn, memory_id=hit.memory_id, text=hit.text_score, characters=None)
             )
         else:
             own = similarities.get(hit.memory_id)

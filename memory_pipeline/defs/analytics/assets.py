@@ -56,8 +56,7 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
         folder = pipeline.lake_root / report.table
         yield dg.MaterializeResult(
             asset_key=f"{_LAKE_PREFIX}{report.table}",
-            metadata=metadata_of(
-XX            ),
+            metadata=metadata_of(XX),
         )
 
 

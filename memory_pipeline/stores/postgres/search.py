@@ -63,15 +63,13 @@ class TurnSignals(NamedTuple):
     conversation_id: UUID
     day: date
     speaker: str
-    asks: bool
-    """It ends in a question mark."""
     characters: int
     window_similarity: float | None
     """Cosine of query and mean of this turn, the one before and the one after; None where nothing is embedded."""
     lead_in_similarity: float | None
     """The same with this turn and the two before it."""
     answered_id: UUID | None
-    """The memory of the turn before it, where that asks something."""
+    """The memory of the turn before it, where that ends in a question mark."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

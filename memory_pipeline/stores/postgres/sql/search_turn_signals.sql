@@ -1,5 +1,5 @@
 -- What speaks for each of the given turns beside its own words: how near the turns around it are to the query, who
--- spoke, whether it asks or follows a question. Windows never leave the session (conversation and UTC day). The vector
+-- spoke, whether it follows a question. Windows never leave the session (conversation and UTC day). The vector
 -- of a window is the mean of its turns' vectors; a long turn stands there with its chunk that is nearest to the query.
 WITH turns AS (
     SELECT g.message_id, g.memory_id, m.conversation_id, m.sent_at, m.position, (m.sent_at AT TIME ZONE 'UTC')::date AS day,
@@ -19,7 +19,7 @@ WITH turns AS (
         LIMIT 1
     ) nearest ON true
 )
-SELECT memory_id, message_id, conversation_id, day, speaker, asks, characters,
+SELECT memory_id, message_id, conversation_id, day, speaker, characters,
        (1 - (sum(embedding) OVER around <=> %(vector)s::vector))::float8 AS window_similarity,
        (1 - (sum(embedding) OVER before <=> %(vector)s::vector))::float8 AS lead_in_similarity,
        CASE WHEN lag(asks) OVER session THEN lag(memory_id) OVER session END AS answered_id
