@@ -23,6 +23,7 @@ from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, Sto
 from memory_pipeline.model.ids import parse_vector_id
 
 if TYPE_CHECKING:
+    import httpx
     from chromadb.api import ClientAPI
     from chromadb.api.models.Collection import Collection
 
@@ -123,6 +124,7 @@ class ChromaStore:
             client, self._client = self._client, None
             self._collections.clear()
         if client is not None:
+            _session(client).close()  # which chromadb's own close() leaves open
             cast(Any, client).close()  # in no interface of chromadb's
 
     # -- server and collections --
@@ -144,7 +146,7 @@ class ChromaStore:
         """Create an empty collection (cosine space) and return the uuid that Chroma gives it."""
         with self._explained(f"create collection {name}"):
             client = self._connection()
-            self._ensure_database()  # a server robbed of its directory has lost that too
+            self._ensure_database()
             collection = client.create_collection(
                 name,
                 metadata=dict(metadata),
@@ -275,14 +277,11 @@ class ChromaStore:
     def _connect(self) -> ClientAPI:
         import chromadb
         import httpx
-        from chromadb.errors import NotFoundError
 
-        timeout = httpx.Timeout(self._timeout_seconds, connect=_CONNECT_SECONDS)
-        # The client below asks the server while it is made, and waits without end if that does not answer.
-        httpx.get(f"{self.url}/api/v2/heartbeat", timeout=timeout).raise_for_status()
-
-        def connect() -> ClientAPI:
-            return chromadb.HttpClient(
+        # The client below asks the server while it is made, and would wait without end if that did not answer.
+        self._ensure_database()
+        try:
+            client = chromadb.HttpClient(
                 self._host,
                 self._port,
                 ssl=self._tls,
@@ -290,27 +289,23 @@ class ChromaStore:
                 tenant=_CHROMA_TENANT,
                 database=self.database,
             )
-
-        try:
-            client = connect()
-        except NotFoundError:
-            self._ensure_database()
-            client = connect()
         except ValueError as error:  # what chromadb makes of a refused connection, here alone
             raise StoreUnavailableError(f"Chroma at {self.url} went away while connecting: {error}") from error
-        # chromadb has no setting for this.
-        cast(Any, client)._server._session.timeout = timeout
+        _session(cast(Any, client)._admin_client).close()  # only used while the client is made
+        _session(client).timeout = httpx.Timeout(self._timeout_seconds, connect=_CONNECT_SECONDS)
         return client
 
     def _ensure_database(self) -> None:
+        """Create the database where there is none, as on a server that was robbed of its directory."""
         import httpx
 
-        answer = httpx.post(
-            f"{self.url}/api/v2/tenants/{_CHROMA_TENANT}/databases",
-            json={"name": self.database},
-            timeout=httpx.Timeout(self._timeout_seconds, connect=_CONNECT_SECONDS),
-        )
-        if answer.status_code != httpx.codes.CONFLICT:  # it exists
+        databases = f"{self.url}/api/v2/tenants/{_CHROMA_TENANT}/databases"
+        with httpx.Client(timeout=httpx.Timeout(self._timeout_seconds, connect=_CONNECT_SECONDS)) as client:
+            answer = client.get(f"{databases}/{self.database}")
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                answer = client.post(databases, json={"name": self.database})
+                if answer.status_code == httpx.codes.CONFLICT:  # another process was faster
+                    return
             answer.raise_for_status()
 
     @contextmanager
@@ -339,14 +334,16 @@ class ChromaStore:
                 "`memory-pipeline rebuild-index`."
             ) from error
         except ChromaError as error:
-            raise MemoryPipelineError(
-                f"{about} refused to {action}: {type(error).__name__}: {error}. If it goes on, build that index again: "
-                "`memory-pipeline rebuild-index`."
-            ) from error
+            raise MemoryPipelineError(f"{about} refused to {action}: {type(error).__name__}: {error}") from error
         except Exception as error:
             if type(error) is not Exception:  # which is what chromadb raises where it has no class for a status
                 raise
             raise StoreUnavailableError(f"{about} failed to {action}: {error}. {start}") from error
+
+
+def _session(client: object) -> httpx.Client:
+    """The HTTP session of a chromadb client, which has no setting for its timeout and never closes it."""
+    return cast("httpx.Client", cast(Any, client)._server._session)
 
 
 def _arguments(batch: VectorBatch, documents: list[str] | None) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Repeatable comparisons of the pipeline with the raw engines, printed as ratios."""
