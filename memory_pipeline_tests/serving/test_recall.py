@@ -29,7 +29,7 @@ from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stores.chroma import ChromaStore, VectorBatch, VectorMetadata
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.index import live_generation
-from memory_pipeline.stores.postgres.search import Scope, find_hits
+from memory_pipeline.stores.postgres.search import Scope, find_hits, turn_signals
 from memory_pipeline.stores.postgres.tenants import User, ensure_tenant, find_user
 
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -224,25 +224,36 @@ def test_what_a_newer_fact_supersedes_is_not_shown(world: World) -> None:
     assert {memory.kind for memory in world.ask("Lisbon").memories} == {"episode"}
 
 
-def test_an_answer_is_found_by_its_question(world: World) -> None:
+@pytest.mark.parametrize("with_index", [True, False])
+def test_an_answer_is_found_by_its_question(world: World, with_index: bool) -> None:
     world.say("Weather is fine.", "Which instrument does your brother play?", "The oboe!", "Trains were late.", "Hm.")
     world.say(*[f"Filler number {number} about nothing." for number in range(12)], conversation="c2", day=1)
     world.derive()
+    if not with_index:
+        world.chroma = None  # so that no word and no vector leads to the answer, its place alone
     assert "Ana: The oboe!" in _texts(world.ask("instrument brother play", k=2))
 
 
-def test_neighbours_of_another_day_lend_nothing(world: World) -> None:
-    world.say("Which instrument does your brother play?", day=0)
-    world.say("The oboe!", day=1)
-    world.say(*[f"Filler number {number} about nothing." for number in range(12)], conversation="c2", day=2)
+def test_a_window_ends_with_the_day(world: World) -> None:
+    (asked, answered), (late,) = world.say("Which instrument?", "The oboe!"), world.say("The oboe again!", day=1)
     world.derive()
-    asked = world.ask("instrument brother play", k=50)
-    scores = {memory.content: memory.score for memory in asked.memories}
-    same_day = world.say("Which instrument does your brother play?", "The oboe!", conversation="c3", day=3)
-    world.derive()
-    again = world.ask("instrument brother play", k=50)
-    by_turn = {memory.sources[0].source_message_id: memory.score for memory in again.memories}
-    assert by_turn[same_day[1]] > scores.get("Ana: The oboe!", -10.0) + 0.5
+    user, question = world.user(), world.embedder.embed(["Ana: Which instrument?"])[0]
+    episodes = {said: world.episode(said) for said in (asked, answered, late)}
+    with world.app.tenant_transaction(user.tenant_id) as connection:
+        rows = connection.execute("SELECT source_message_id, message_id FROM messages").fetchall()
+        turns = [(message_id, episodes[said]) for said, message_id in rows]
+        scope = Scope(user.tenant_id, user.user_id, None)
+        signals = {
+            signal.memory_id: signal
+            for signal in turn_signals(connection, scope, turns, world.embedder.model, question)
+        }
+    vectors = world.embedder.embed(["Ana: Which instrument?", "Ana: The oboe!", "Ana: The oboe again!"])
+    both = vectors[0] + vectors[1]
+    together, alone = signals[episodes[answered]], signals[episodes[late]]
+    assert together.window_similarity == pytest.approx(question @ both / np.linalg.norm(both), abs=1e-5)
+    assert together.answered_id == episodes[asked]
+    assert alone.window_similarity == alone.lead_in_similarity == pytest.approx(question @ vectors[2], abs=1e-5)
+    assert alone.answered_id is None
 
 
 def test_only_the_named_project_is_searched(world: World) -> None:
@@ -257,20 +268,21 @@ def test_only_the_named_project_is_searched(world: World) -> None:
 # -- what never shows --
 
 
-def test_an_id_of_another_tenant_that_the_index_suggests_shows_nothing(world: World) -> None:
+@pytest.mark.parametrize(("email", "tenant"), [("eve@other.test", "other"), ("bob@acme.test", "acme")])
+def test_ids_of_others_that_the_index_suggests_show_nothing(world: World, email: str, tenant: str) -> None:
     world.say("I like tea.")
-    (secret,) = world.say("The vault code is 4711.", email="eve@other.test", tenant="other")
+    world.say("I live in Lisbon.", email=email, tenant=tenant, conversation="c2", speaker="Eve")
     world.derive()
-    world.suggest(world.user(), world.episode(secret), "vault code")
-    assert "4711" not in str(world.ask("vault code", k=50))
-
-
-def test_an_id_of_another_user_that_the_index_suggests_shows_nothing(world: World) -> None:
-    world.say("I like tea.")
-    (secret,) = world.say("The vault code is 4711.", email="bob@acme.test", conversation="c2")
-    world.derive()
-    world.suggest(world.user(), world.episode(secret), "vault code")
-    assert "4711" not in str(world.ask("vault code", k=50))
+    with world.pipeline.transaction() as connection:
+        theirs = connection.execute(
+            "SELECT memory_id, kind, content FROM memories WHERE user_id = %s", [world.user(email).user_id]
+        ).fetchall()
+    assert {kind for _, kind, _ in theirs} == {"episode", "fact"}
+    for memory_id, _, content in theirs:
+        world.suggest(world.user(), memory_id, content)
+    result = world.ask("Where does Eve live? Lisbon?", k=50)
+    assert {memory.sources[0].source_message_id for memory in result.memories} == {"m1"}
+    assert "Lisbon" not in str(result.memories)
 
 
 def test_turns_of_another_user_in_a_shared_conversation_are_no_memories(world: World) -> None:
@@ -447,6 +459,7 @@ def test_a_user_without_memories_gets_an_empty_answer(world: World) -> None:
         "\\'); DROP TABLE memory.memories; --",
         "%s %(query)s {} $1",
         "tea' OR ''='",
+        "http://example.com/it's",
         "http://a.b/c?d='e'\\ x@y.z a\\'b ''' \\\\ 'don''t'",
         "\0tea\0",
         "🫖 ть चाय 茶",
