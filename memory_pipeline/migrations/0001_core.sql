@@ -140,7 +140,9 @@ CREATE INDEX memories_pending ON memories (day) WHERE status = 'pending_enrichme
 CREATE INDEX memories_failed ON memories (day) WHERE status = 'failed';
 CREATE INDEX facts_by_slot ON memories (tenant_id, user_id, subject, slot) WHERE kind = 'fact';
 CREATE INDEX facts_by_message ON memories (tenant_id, (source_message_ids[1])) WHERE kind = 'fact';
-CREATE INDEX memories_by_text ON memories USING gin (search_vector) WHERE search_vector IS NOT NULL;
+-- A user's memories in the order of time (ids begin with it): what full text searches, and the newest conversation.
+-- No index over search_vector: `@@` is not leakproof, so row-level security keeps Postgres from using one for memory_app.
+CREATE INDEX memories_by_user ON memories (tenant_id, user_id, memory_id);
 COMMENT ON TABLE memories IS 'Units of long-term memory: episodes (turns), facts, summaries, profiles.';
 COMMENT ON COLUMN memories.day IS 'UTC day of the (first) source message: the Dagster partition it belongs to.';
 COMMENT ON COLUMN memories.slot IS 'What can be true only once at a time for the subject; the later fact supersedes the earlier.';
