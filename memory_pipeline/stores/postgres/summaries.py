@@ -46,7 +46,7 @@ def lock_week(connection: Connection, week: date) -> None:
 def turns_by_user(connection: Connection, week: DayWindow) -> Iterator[tuple[UUID, UUID, list[WeeklyTurn]]]:
     """Yield (tenant, user, turns in order) of every user who said something; holds one user's week at a time."""
     with connection.cursor(name="weekly_turns", row_factory=class_row(WeeklyTurn)) as cursor:
-        cursor.itersize = 5_000
+        cursor.itersize = 200  # messages may be long
         cursor.execute(sql(PACKAGE, "weekly_turns"), {"start": week.start_time, "end": week.end_time})
         for (tenant_id, user_id), turns in groupby(cursor, key=attrgetter("tenant_id", "user_id")):
             yield tenant_id, user_id, list(turns)
