@@ -330,3 +330,5 @@ GRANT UPDATE ON memories TO memory_pipeline;
 GRANT INSERT, UPDATE, DELETE ON memory_embeddings, memory_relationships, index_generations, index_entries,
     audit_findings, audit_runs TO memory_pipeline;
 GRANT DELETE ON memories TO memory_pipeline;
+-- For ANALYZE after an import, which can't wait for autovacuum.
+GRANT MAINTAIN ON ALL TABLES IN SCHEMA memory TO memory_pipeline;

@@ -29,6 +29,7 @@ from memory_pipeline.stores.postgres.audits import (
 )
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.index import Generation, live_generation, writer_lock
+from memory_pipeline.stores.postgres.planner import inform_planner
 from memory_pipeline.stores.postgres.tenants import all_tenants
 
 LISTED_FINDINGS = 100
@@ -65,6 +66,7 @@ def audit(
     """
     report = AuditReport()
     started = time.monotonic()
+    inform_planner(database)
     with database.transaction() as connection:
         tenants = all_tenants(connection)
         for gap in gaps(connection, model, LISTED_FINDINGS):

@@ -44,6 +44,7 @@ from memory_pipeline.stores.postgres.index import (
     tenants_to_index,
     writer_lock,
 )
+from memory_pipeline.stores.postgres.planner import inform_planner
 
 Documents = Literal["full", "none"]
 
@@ -112,6 +113,7 @@ def index_memories(
     """
     report = IndexReport()
     started = time.monotonic()
+    inform_planner(database)
     indexer = _Indexer(database, chroma, model, dimension, documents, progress, batch_rows)
     with database.transaction() as connection:
         tenant_ids = tenants_to_index(connection, model, window)

@@ -9,6 +9,7 @@ import msgspec
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.enrichment import relate_facts
+from memory_pipeline.stores.postgres.planner import inform_planner
 
 
 class RelateReport(msgspec.Struct):
@@ -22,6 +23,7 @@ class RelateReport(msgspec.Struct):
 def relate(database: Database, window: DayWindow) -> RelateReport:
     """Work out validity and supersession for every slot that a fact of the window touches. One transaction."""
     started = time.monotonic()
+    inform_planner(database)
     with database.transaction() as connection:
         changed, written = relate_facts(connection, window)
     return RelateReport(changed, written, time.monotonic() - started)

@@ -15,11 +15,12 @@ from memory_pipeline.model.records import Role, Turn
 from memory_pipeline.model.window import DayWindow, Progress, no_progress
 from memory_pipeline.providers.base import Summarizer
 from memory_pipeline.stores.postgres.database import Connection, Database
+from memory_pipeline.stores.postgres.planner import inform_planner
 from memory_pipeline.stores.postgres.summaries import (
+    WeeklyFact,
     WeeklyTurn,
-    facts_of_week,
     lock_week,
-    turns_by_user,
+    weeks_of_users,
     withdraw_summaries,
     write_summary,
 )
@@ -49,13 +50,14 @@ def summarize(
     """Write each user's summary of every week the window touches. One transaction a week."""
     report = SummarizeReport()
     started = time.monotonic()
+    inform_planner(database)
     for week in weeks_of(window):
         with database.transaction() as connection:
             lock_week(connection, week.start)
             kept: list[UUID] = []
-            for tenant_id, user_id, turns in turns_by_user(connection, week):
-                memory_id = ids.summary_id(tenant_id, user_id, week.start)
-                changed = _summarize_user(connection, summarizer, week, memory_id, turns)
+            for turns, facts in weeks_of_users(connection, week):
+                memory_id = ids.summary_id(turns[0].tenant_id, turns[0].user_id, week.start)
+                changed = _summarize_user(connection, summarizer, week, memory_id, turns, facts)
                 if changed is not None:
                     kept.append(memory_id)
                     report.changed += changed
@@ -68,11 +70,15 @@ def summarize(
 
 
 def _summarize_user(
-    connection: Connection, summarizer: Summarizer, week: DayWindow, memory_id: UUID, turns: list[WeeklyTurn]
+    connection: Connection,
+    summarizer: Summarizer,
+    week: DayWindow,
+    memory_id: UUID,
+    turns: list[WeeklyTurn],
+    facts: list[WeeklyFact],
 ) -> bool | None:
     """Write one summary; return whether it changed, or None where nothing was worth one."""
     tenant_id, user_id = turns[0].tenant_id, turns[0].user_id
-    facts = facts_of_week(connection, tenant_id, user_id, week)
     content, indexes = summarizer.summarize([_turn(turn) for turn in turns], [fact.content for fact in facts])
     if not content:
         return None

@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.migrate import PACKAGE
+from memory_pipeline.stores.postgres.planner import inform_planner
 from memory_pipeline.stores.sqlfiles import sql
 
 PAGE_MEMORIES = 20_000
@@ -40,6 +41,7 @@ def due_batches(database: Database, read_page: ReadPage, first_day: date, batch_
     """Yield what is due from `first_day` on, in batches of at most `batch_size` memories and 16 MiB of text."""
     last = DueMemory(first_day, UUID(int=0), UUID(int=0), 0)
     while True:
+        inform_planner(database)
         with database.transaction() as connection:
             page = read_page(connection, last, PAGE_MEMORIES)
         yield from _batches(page, batch_size)

@@ -32,6 +32,8 @@ class UnreadEpisode(NamedTuple):
     speaker: str
     content: str
     sent_at: datetime
+    was_read: bool
+    """By some enricher; it has facts of before at most then."""
 
 
 class FoundFact(NamedTuple):
@@ -105,15 +107,27 @@ def write_facts(
     with connection.cursor() as cursor, cursor.copy("COPY found_fact FROM STDIN") as copy:
         for fact in facts:
             copy.write_row(fact)
-    parameters = {
-        "enricher": enricher,
-        "tenant_ids": [episode.tenant_id for episode in read],
-        "memory_ids": [episode.memory_id for episode in read],
-        "message_ids": [episode.message_id for episode in read],
-    }
-    withdrawn = connection.execute(sql(PACKAGE, "withdraw_facts"), parameters).rowcount
-    written = connection.execute(sql(PACKAGE, "upsert_facts"), parameters).rowcount
-    connection.execute(sql(PACKAGE, "mark_enriched"), parameters)
+    connection.execute("ANALYZE found_fact")
+    again = [episode for episode in read if episode.was_read]
+    withdrawn = 0
+    if again:
+        withdrawn = connection.execute(
+            sql(PACKAGE, "withdraw_facts"),
+            {
+                "enricher": enricher,
+                "tenant_ids": [episode.tenant_id for episode in again],
+                "message_ids": [episode.message_id for episode in again],
+            },
+        ).rowcount
+    written = connection.execute(sql(PACKAGE, "upsert_facts"), {"enricher": enricher}).rowcount
+    connection.execute(
+        sql(PACKAGE, "mark_enriched"),
+        {
+            "enricher": enricher,
+            "tenant_ids": [episode.tenant_id for episode in read],
+            "memory_ids": [episode.memory_id for episode in read],
+        },
+    )
     return written, withdrawn
 
 
@@ -133,14 +147,17 @@ def relate_facts(connection: Connection, window: DayWindow) -> tuple[int, int]:
 
     Within a slot (of one subject of one user) a fact ends when a later one contradicts it: it is superseded by that
     one, and valid until then. Facts that say the same, with nothing between that ends them, support the first of them.
-    (What contradicts what is told in `fact_runs.sql`.) The outcome depends on the set of facts alone, so it does not
+    (What contradicts what is told in `fact_places.sql`.) The outcome depends on the set of facts alone, so it does not
     matter when or how often this runs; one run at a time does it (advisory lock), because two that see different facts
     would undo each other.
     """
     connection.execute("SELECT pg_advisory_xact_lock(hashtext('relate_facts'))")
     parameters = {"start": window.start, "end": window.end}
-    connection.execute(sql(PACKAGE, "fact_runs"), parameters)
+    connection.execute(sql(PACKAGE, "fact_places"), parameters)
+    connection.execute("ANALYZE fact_place")
+    connection.execute(sql(PACKAGE, "fact_runs"))
+    connection.execute("ANALYZE fact_run")
     changed = connection.execute(sql(PACKAGE, "end_superseded_facts")).rowcount
-    connection.execute(sql(PACKAGE, "drop_stale_relations"), parameters)
+    connection.execute(sql(PACKAGE, "drop_stale_relations"))
     written = connection.execute(sql(PACKAGE, "insert_relations")).rowcount
     return changed, written

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from itertools import groupby
-from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -15,6 +14,9 @@ from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stores.postgres.database import Connection
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
+
+User = tuple[UUID, UUID]
+"""Tenant and user."""
 
 
 class WeeklyTurn(NamedTuple):
@@ -33,6 +35,8 @@ class WeeklyTurn(NamedTuple):
 class WeeklyFact(NamedTuple):
     """A statement found in a user's messages, and which messages these are."""
 
+    tenant_id: UUID
+    user_id: UUID
     content: str
     day: date
     source_message_ids: list[UUID]
@@ -43,22 +47,35 @@ def lock_week(connection: Connection, week: date) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(hashtext('summarize_week'), %s)", [week.toordinal()])
 
 
-def turns_by_user(connection: Connection, week: DayWindow) -> Iterator[tuple[UUID, UUID, list[WeeklyTurn]]]:
-    """Yield (tenant, user, turns in order) of every user who said something; holds one user's week at a time."""
+def weeks_of_users(connection: Connection, week: DayWindow) -> Iterator[tuple[list[WeeklyTurn], list[WeeklyFact]]]:
+    """Yield the turns and facts, each in order, of every user who said something; holds one user's week at a time."""
+    facts = _facts_by_user(connection, week)
+    # Both come in the order of tenant and user, so one pass over each brings them together.
+    owner, found = next(facts, (None, []))
+    for user, turns in _turns_by_user(connection, week):
+        while owner is not None and owner < user:
+            owner, found = next(facts, (None, []))
+        yield turns, found if owner == user else []
+
+
+def _turns_by_user(connection: Connection, week: DayWindow) -> Iterator[tuple[User, list[WeeklyTurn]]]:
     with connection.cursor(name="weekly_turns", row_factory=class_row(WeeklyTurn)) as cursor:
         cursor.itersize = 200  # messages may be long
         cursor.execute(sql(PACKAGE, "weekly_turns"), {"start": week.start_time, "end": week.end_time})
-        for (tenant_id, user_id), turns in groupby(cursor, key=attrgetter("tenant_id", "user_id")):
-            yield tenant_id, user_id, list(turns)
+        for user, turns in groupby(cursor, key=_user):
+            yield user, list(turns)
 
 
-def facts_of_week(connection: Connection, tenant_id: UUID, user_id: UUID, week: DayWindow) -> list[WeeklyFact]:
-    """Return what was found in a user's messages of the week, in order."""
-    with connection.cursor(row_factory=class_row(WeeklyFact)) as cursor:
-        return cursor.execute(
-            sql(PACKAGE, "weekly_facts"),
-            {"tenant_id": tenant_id, "user_id": user_id, "start": week.start, "end": week.end},
-        ).fetchall()
+def _facts_by_user(connection: Connection, week: DayWindow) -> Iterator[tuple[User, list[WeeklyFact]]]:
+    with connection.cursor(name="weekly_facts", row_factory=class_row(WeeklyFact)) as cursor:
+        cursor.itersize = 1_000
+        cursor.execute(sql(PACKAGE, "weekly_facts"), {"start": week.start, "end": week.end})
+        for user, facts in groupby(cursor, key=_user):
+            yield user, list(facts)
+
+
+def _user(row: WeeklyTurn | WeeklyFact) -> User:
+    return row.tenant_id, row.user_id
 
 
 def write_summary(

@@ -2,7 +2,7 @@
 DELETE FROM memory_relationships r
 USING fact_run f
 WHERE r.detector = 'slot' AND r.tenant_id = f.tenant_id AND r.from_id = f.memory_id
-  AND NOT (r.kind = 'supports' AND r.to_id = f.first_of_run)
+  AND NOT (r.kind = 'supports' AND r.to_id IS NOT DISTINCT FROM f.first_of_run)
   AND NOT EXISTS (
       SELECT FROM fact_run ended
       WHERE r.kind = 'supersedes' AND ended.tenant_id = r.tenant_id AND ended.memory_id = r.to_id
