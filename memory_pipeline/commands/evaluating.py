@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,20 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from memory_pipeline.commands.importing import Rejections, import_records
 from memory_pipeline.commands.output import err, out, print_json
+from memory_pipeline.commands.session import scratch_pipeline
 from memory_pipeline.importers import ImportOptions, open_importer
-from memory_pipeline.local.accounts import reachable_home
-from memory_pipeline.local.stack import local_stack, settings_with
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.records import IncomingMessage, Rejection
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.serving.evaluation import evaluate_locomo, read_questions, recall_through_stores
-from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.embed import embed
 from memory_pipeline.stages.enrich import enrich
 from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.relate import relate
-from memory_pipeline.stores.postgres.migrate import migrate
 from memory_pipeline.stores.postgres.tenants import find_user
 
 _TENANT = "locomo-eval"
@@ -43,7 +38,7 @@ def eval_locomo_command(path: Path, *, json: bool) -> int:
         console=err,
         disable=json or not err.is_terminal,
     )
-    with _scratch_pipeline() as pipeline, bar:
+    with scratch_pipeline("memory-eval-") as pipeline, bar:
         messages = _import(pipeline, path)
         window = DayWindow(_EPOCH, datetime.now(UTC).date() + timedelta(days=2))
         enrich(pipeline.database, pipeline.enricher, window)
@@ -64,37 +59,6 @@ def eval_locomo_command(path: Path, *, json: bool) -> int:
     else:
         out.print(str(report), highlight=False)
     return 0
-
-
-@contextmanager
-def _scratch_pipeline() -> Iterator[Pipeline]:
-    """A pipeline on an embedded stack in a temporary folder, whatever servers the environment names."""
-    parent = reachable_home(Path(tempfile.gettempdir()), say=lambda line: None)
-    with tempfile.TemporaryDirectory(prefix="memory-eval-", dir=parent) as folder:
-        Path(folder).chmod(0o711)
-        settings = _embedded(load_settings(), Path(folder))
-        with local_stack(settings, prepare=lambda env: _migrate(env["MEMORY_POSTGRES_ADMIN_URL"])) as env:
-            with Pipeline(settings_with(settings, env)) as pipeline:
-                yield pipeline
-
-
-def _embedded(settings: Settings, home: Path) -> Settings:
-    return load_settings(
-        **settings.model_dump()
-        | {
-            "home": home,
-            "postgres_admin_url": None,
-            "postgres_app_url": None,
-            "postgres_pipeline_url": None,
-            "redis_url": None,
-            "chroma_url": None,
-            "dagster_postgres_url": None,
-        }
-    )
-
-
-def _migrate(admin_url: str) -> None:
-    migrate(admin_url)
 
 
 def _email(sample_id: str) -> str:

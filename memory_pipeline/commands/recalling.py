@@ -62,7 +62,7 @@ def recall_for(
 def show_recall(result: RecallResult) -> None:
     """Print memories and turns for people."""
     for problem in result.degraded:
-        err.print(f"[yellow]degraded[/yellow] {escape(problem)}", highlight=False)
+        err.print(f"[yellow]degraded[/yellow] {escape(problem)}", highlight=False, soft_wrap=True)
     if not result.memories:
         out.print("nothing is remembered that fits")
     for place, memory in enumerate(result.memories, start=1):
@@ -81,6 +81,10 @@ def show_recall(result: RecallResult) -> None:
     if result.turns:
         out.print("[bold]last turns[/bold]")
     for turn in result.turns:
-        out.print(f"    {turn.said_at:%Y-%m-%d %H:%M} {escape(turn.speaker)}: {escape(turn.content)}", highlight=False)
+        out.print(
+            f"    {turn.said_at:%Y-%m-%d %H:%M} {escape(turn.speaker)}: {escape(turn.content)}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if result.omitted:
-        out.print(f"[dim]{result.omitted} more did not fit the budget[/dim]", highlight=False)
+        out.print(f"[dim]{result.omitted} more did not fit the budget[/dim]", highlight=False, soft_wrap=True)
