@@ -2,8 +2,8 @@
 
     python -m benchmarks.ingest --messages 1000000
 
-Bare means: the messages are in memory, and psycopg copies their fields into one table without indexes, keys or policies,
-as a superuser. The import reads and checks a JSON Lines file, derives ids, and writes as memory_app through row-level
+Bare means: the messages are in memory, and psycopg copies their fields into one table without indexes, keys or
+policies, as a superuser. The import reads and checks a JSON Lines file, derives ids, and writes as memory_app through row-level
 security. Both run in turn on one embedded Postgres, durable as shipped; medians are compared.
 """
 

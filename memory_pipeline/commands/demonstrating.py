@@ -21,8 +21,8 @@ from memory_pipeline.stores.duckdb.query import query, write_result
 from memory_pipeline.stores.postgres.statistics import StoreCounts, store_counts
 from memory_pipeline.synthetic import sample_messages
 
-QUESTION = "Where do I live now?"
-ASKER = "hannah.brooks@parlando.example"
+QUESTION = "Where do I work?"
+ASKER = "lena.hoffmann@tavola.example"
 ANALYST_QUERY = """
 SELECT tenant, count(DISTINCT user_id) AS users, sum(messages) AS messages, sum(facts) AS facts
 FROM mart_user_daily GROUP BY tenant ORDER BY tenant
@@ -63,7 +63,8 @@ def _import_sample(pipeline: Pipeline) -> None:
         total.duplicates += report.duplicates
     seconds = time.monotonic() - began
     out.print(
-        f"imported {number(total.inserted)} sample messages, {number(total.duplicates)} there already ({seconds:.1f} s)",
+        f"imported {number(total.inserted)} sample messages, "
+        f"{number(total.duplicates)} there already ({seconds:.1f} s)",
         highlight=False,
     )
 
