@@ -3,8 +3,8 @@
     python -m benchmarks.ingest --messages 1000000
 
 Bare means: the messages are in memory, and psycopg copies their fields into one table without indexes, keys or
-policies, as a superuser. The import reads and checks a JSON Lines file, derives ids, and writes as memory_app through row-level
-security. Both run in turn on one embedded Postgres, durable as shipped; medians are compared.
+policies, as a superuser. The import reads and checks a JSON Lines file, derives ids, and writes as memory_app through
+row-level security. Both run in turn on one embedded Postgres, durable as shipped; medians are compared.
 """
 
 from __future__ import annotations
@@ -115,9 +115,8 @@ def report(messages: int, bare: list[float], imported: list[float]) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"import of {messages:,} messages, {len(bare)} rounds, medians")
     print(f"  bare COPY        {statistics.median(bare):>10,.0f} rows/s   ({min(bare):,.0f} to {max(bare):,.0f})")
-    print(
-        f"  import           {statistics.median(imported):>10,.0f} messages/s   ({min(imported):,.0f} to {max(imported):,.0f})"
-    )
+    spread = f"({min(imported):,.0f} to {max(imported):,.0f})"
+    print(f"  import           {statistics.median(imported):>10,.0f} messages/s   {spread}")
     print(f"  ratio            {ratio:>10.1%}   (target: at least {TARGET:.0%})")
     print(f"  peak memory      {peak:>10,.0f} MiB of this process (target: under 1,024)")
 
