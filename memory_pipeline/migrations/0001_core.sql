@@ -10,10 +10,12 @@ CREATE FUNCTION current_tenant_id() RETURNS uuid
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN NULLIF(current_setting('app.tenant_id', true), '')::uuid;
 
--- Tells a repeated message from a conflicting one under the same source id.
+-- Tells a repeated message from a conflicting one under the same source id. The length keeps speaker and content apart,
+-- whatever characters they hold. model/ids.py computes the same.
 CREATE FUNCTION message_hash(role text, speaker text, content text) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN sha256(convert_to(role || E'\x1f' || coalesce(speaker, '') || E'\x1f' || content, 'UTF8'));
+    RETURN sha256(convert_to(role || chr(31) || length(coalesce(speaker, '')) || chr(31) || coalesce(speaker, '')
+                             || chr(31) || content, 'UTF8'));
 
 CREATE TABLE tenants (
     tenant_id   uuid PRIMARY KEY DEFAULT uuidv7(),
@@ -323,10 +325,15 @@ END $$;
 
 GRANT USAGE ON SCHEMA memory TO memory_app, memory_pipeline;
 GRANT SELECT ON ALL TABLES IN SCHEMA memory TO memory_app, memory_pipeline;
-GRANT INSERT ON tenants, users, conversations, messages, events, memories TO memory_app, memory_pipeline;
+REVOKE SELECT ON audit_runs FROM memory_app;  -- they count over all tenants
+GRANT INSERT ON tenants TO memory_pipeline;
+GRANT INSERT ON users, conversations, messages, events, memories TO memory_app, memory_pipeline;
 GRANT UPDATE (display_name, preferences) ON users TO memory_app, memory_pipeline;
 GRANT UPDATE (title, project) ON conversations TO memory_app, memory_pipeline;
-GRANT UPDATE ON memories TO memory_pipeline;
+-- Everything but whose memory it is and what kind: a row never changes hands.
+GRANT UPDATE (conversation_id, status, content, content_hash, day, source_message_ids, project, raw_data, enricher,
+              confidence, subject, predicate, object, negated, slot, valid_from, valid_to, superseded_by, attempts,
+              failure_class, failure_text, search_vector, version, updated_at) ON memories TO memory_pipeline;
 GRANT INSERT, UPDATE, DELETE ON memory_embeddings, memory_relationships, index_generations, index_entries,
     audit_findings, audit_runs TO memory_pipeline;
 GRANT DELETE ON memories TO memory_pipeline;

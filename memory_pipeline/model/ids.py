@@ -74,6 +74,12 @@ def sha256(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def message_hash(role: str, speaker: str | None, content: str) -> bytes:
+    """Return the 32-byte content hash of a message; equals `message_hash(role, speaker, content)` in Postgres."""
+    name = speaker or ""
+    return sha256(f"{role}{_SEPARATOR}{len(name)}{_SEPARATOR}{name}{_SEPARATOR}{content}")
+
+
 def vector_id(memory_id: UUID, chunk: int) -> str:
     """The id of one vector in Chroma: from the row, never from a position in a batch."""
     return f"memory_{memory_id}" if chunk == 0 else f"memory_{memory_id}:{chunk}"

@@ -45,18 +45,31 @@ def all_tenants(connection: Connection) -> dict[UUID, str]:
 
 
 def ensure_user(connection: Connection, tenant_id: UUID, email: str, display_name: str) -> UUID:
-    """Return the tenant's user with this e-mail (compared in lower case), created if there is none."""
+    """Return the tenant's user with this e-mail (compared in lower case), created if there is none.
+
+    Lower case is what Postgres says it is: Python knows another Unicode, and the column is checked by Postgres.
+    """
     connection.execute(
-        "INSERT INTO users (tenant_id, email, display_name) VALUES (%s, %s, %s)"
+        "INSERT INTO users (tenant_id, email, display_name) VALUES (%s, lower(%s), %s)"
         " ON CONFLICT (tenant_id, email) DO NOTHING",
-        [tenant_id, email.lower(), display_name],
+        [tenant_id, email, display_name],
     )
     row = connection.execute(
-        "SELECT user_id FROM users WHERE tenant_id = %s AND email = %s", [tenant_id, email.lower()]
+        "SELECT user_id FROM users WHERE tenant_id = %s AND email = lower(%s)", [tenant_id, email]
     ).fetchone()
     if row is None:
         raise NotFoundError(f"user {email!r} could neither be found nor created.")
     return UUID(str(row[0]))
+
+
+def display_name_of(connection: Connection, tenant_id: UUID, user_id: UUID) -> str:
+    """Return what a user of the tenant is called. Raises NotFoundError."""
+    row = connection.execute(
+        "SELECT display_name FROM users WHERE tenant_id = %s AND user_id = %s", [tenant_id, user_id]
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no user {user_id} in tenant {tenant_id}.")
+    return str(row[0])
 
 
 def find_user(connection: Connection, email: str, tenant_slug: str | None = None) -> User:
@@ -65,8 +78,8 @@ def find_user(connection: Connection, email: str, tenant_slug: str | None = None
         users = cursor.execute(
             "SELECT tenant_id, user_id, email, display_name, slug AS tenant_slug"
             " FROM users JOIN tenants USING (tenant_id)"
-            " WHERE email = %s AND slug = coalesce(%s, slug) ORDER BY slug",
-            [email.lower(), tenant_slug],
+            " WHERE email = lower(%s) AND slug = coalesce(%s, slug) ORDER BY slug",
+            [email, tenant_slug],
         ).fetchall()
     if not users:
         raise NotFoundError(f"there is no user {email!r}" + (f" in tenant {tenant_slug!r}." if tenant_slug else "."))
