@@ -507,7 +507,10 @@ def test_a_lock_lost_with_its_connection_stops_the_writer(world: World, acme: UU
     world.remember(acme, "one", "two")
 
     def kill_lock_holder(_finished: int) -> None:
-        world.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        world.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database d ON d.oid = database"
+            " WHERE locktype = 'advisory' AND datname = current_database()"
+        )
 
     with pytest.raises((StoreUnavailableError, psycopg.OperationalError)) as raised:
         world.index(batch_rows=1, progress=kill_lock_holder)

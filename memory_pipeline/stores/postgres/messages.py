@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
@@ -14,6 +15,10 @@ from memory_pipeline.model.errors import RecordRefusedError
 from memory_pipeline.stores.postgres.database import Connection
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
+
+_ROWS_PER_WRITE = 500
+_SPECIAL = re.compile(r"[\\\t\n\r\b\f\v]")
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f", "\v": "\\v"})
 
 MessageKey = tuple[str, str]
 """Source and source message id."""
@@ -79,6 +84,25 @@ class ConversationTurn(NamedTuple):
     sent_at: datetime
 
 
+def copy_line(row: IncomingRow) -> str:
+    """Return a row in COPY's text format: a line of tab-separated fields, \\N for NULL.
+
+    psycopg's own write_row takes twice as long (5 µs), because it looks up how to write each field.
+    """
+    special = _SPECIAL.search("".join([field for field in row if type(field) is str])) is not None
+    return (
+        "\t".join([_copy_field(field, special) if special or type(field) is not str else field for field in row]) + "\n"
+    )
+
+
+def _copy_field(field: object, special: bool) -> str:
+    if field is None:
+        return "\\N"
+    if isinstance(field, str):
+        return field.translate(_ESCAPES) if special else field
+    return field.isoformat() if isinstance(field, datetime) else str(field)
+
+
 def insert_messages(
     connection: Connection,
     conversations: Sequence[ConversationRow],
@@ -96,8 +120,8 @@ def insert_messages(
     try:
         connection.execute(sql(PACKAGE, "incoming_table"))
         with connection.cursor() as cursor, cursor.copy("COPY incoming FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+            for start in range(0, len(rows), _ROWS_PER_WRITE):
+                copy.write("".join([copy_line(row) for row in rows[start : start + _ROWS_PER_WRITE]]))
         counted = connection.execute(
             sql(PACKAGE, "insert_messages"),
             {
