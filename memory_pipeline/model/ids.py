@@ -58,9 +58,14 @@ def episode_hex(message_hex: str) -> str:
     return message_hex[:17] + message_hex[17:].translate(_COMPLEMENT)
 
 
-def fact_id(message: UUID, enricher: str, subject: str, predicate: str, object_: str, negated: bool) -> UUID:
-    """The id of one statement found in one message by one enricher, whatever its version."""
-    parts = (message.hex, enricher, subject, predicate, object_, "not" if negated else "")
+def fact_id(
+    message: UUID, enricher: str, subject: str, predicate: str, object_: str, negated: bool, slot: str | None
+) -> UUID:
+    """The id of one statement found in one message by one enricher, whatever its version.
+
+    The slot belongs to it: a fact that changed slots would leave those it ended or supported there behind.
+    """
+    parts = (message.hex, enricher, subject, predicate, object_, "not" if negated else "", slot or "")
     return UUID(derive_hex(b"fact", int(message.hex[:12], 16), *parts))
 
 

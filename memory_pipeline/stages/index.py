@@ -34,6 +34,7 @@ from memory_pipeline.stores.postgres.index import (
     insert_generation,
     live_generation,
     mark_entries,
+    other_days,
     retire_generation,
     surplus_entries,
     switch_live,
@@ -98,6 +99,9 @@ def index_memories(
     batch_rows: int = BATCH_ROWS,
 ) -> IndexReport:
     """Write what is new or changed in the window to every tenant's collection, and remove what was deleted.
+
+    A memory of another day that changed since it was indexed is brought up to date too, because what is said today may
+    end a fact of last year; and so are the summaries of the weeks around the window.
 
     `database` is connected as memory_pipeline; `tenants` narrows the run to some of them. A tenant whose live
     collection is lost (or of another dimension) gets a new one with all days. `progress` is told of vectors written. A
@@ -171,8 +175,11 @@ class _Indexer:
                 live = self._begin(tenant_id, "live")
             if self._usable(live):
                 report = TenantIndexReport()
-                self._fill(lock, live, window, report)
-                self._remove_surplus(lock, live, window, report)
+                with self._database.transaction() as connection:
+                    days = other_days(connection, live, window)
+                for part in (window, *map(DayWindow.of_day, days)):
+                    self._fill(lock, live, part, report)
+                    self._remove_surplus(lock, live, part, report)
                 return report
         # The rebuild lock must be the first one, so the other is given up before.
         return self._recover(tenant_id) or self.index_tenant(tenant_id, window)

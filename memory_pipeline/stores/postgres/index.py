@@ -240,6 +240,23 @@ def due_vectors(
         ).fetchall()
 
 
+def other_days(connection: Connection, generation: Generation, window: DayWindow) -> list[date]:
+    """Return days outside the window whose memories changed since they were indexed, or hold a summary of its weeks."""
+    weeks = window.whole_weeks()
+    rows = connection.execute(
+        sql(PACKAGE, "index_other_days"),
+        {
+            "tenant_id": generation.tenant_id,
+            "generation_id": generation.generation_id,
+            "start": window.start,
+            "end": window.end,
+            "week_start": weeks.start,
+            "week_end": weeks.end,
+        },
+    ).fetchall()
+    return [day for (day,) in rows]
+
+
 def announce_entries(connection: Connection, generation: Generation, keys: Sequence[EntryKey]) -> None:
     """Say, before vectors are written, that Chroma may hold them; also what to call of vectors found to be wrong.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
 _ROWS_PER_WRITE = 500
-_SPECIAL = re.compile(r"[\\\t\n\r\b\f\v]")
+_NULL = "\\N"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f", "\v": "\\v"})
 
 MessageKey = tuple[str, str]
@@ -87,20 +86,21 @@ class ConversationTurn(NamedTuple):
 def copy_line(row: IncomingRow) -> str:
     """Return a row in COPY's text format: a line of tab-separated fields, \\N for NULL.
 
-    psycopg's own write_row takes twice as long (5 µs), because it looks up how to write each field.
+    psycopg's own write_row looks up how to write each field, which takes twice as long (5 µs a row, a fifth of an import).
     """
-    special = _SPECIAL.search("".join([field for field in row if type(field) is str])) is not None
-    return (
-        "\t".join([_copy_field(field, special) if special or type(field) is not str else field for field in row]) + "\n"
+    texts = (
+        f"{row.source}{row.source_message_id}{row.project}{row.speaker}{row.content}{row.raw_data}{row.memory_speaker}"
     )
-
-
-def _copy_field(field: object, special: bool) -> str:
-    if field is None:
-        return "\\N"
-    if isinstance(field, str):
-        return field.translate(_ESCAPES) if special else field
-    return field.isoformat() if isinstance(field, datetime) else str(field)
+    if "\\" in texts or not texts.isprintable():
+        row = row._replace(
+            **{name: value.translate(_ESCAPES) for name, value in row._asdict().items() if type(value) is str}
+        )
+    return (
+        f"{row.message_id}\t{row.conversation_id}\t{row.user_id}\t{row.source}\t{row.source_message_id}\t"
+        f"{_NULL if row.project is None else row.project}\t{row.role}\t{_NULL if row.speaker is None else row.speaker}\t"
+        f"{row.content}\t{row.sent_at.isoformat()}\t{row.position}\t{_NULL if row.raw_data is None else row.raw_data}\t"
+        f"{_NULL if row.memory_id is None else row.memory_id}\t{row.memory_speaker}\n"
+    )
 
 
 def insert_messages(
