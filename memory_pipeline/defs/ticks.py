@@ -1,4 +1,4 @@
-"""What the schedules share: a tick speaks of the moment it was due, so that evaluating it late asks for the same run."""
+"""What the schedules share: a tick speaks of the moment it was due, so it asks for the same run whenever it comes."""
 
 from __future__ import annotations
 

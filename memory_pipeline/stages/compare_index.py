@@ -25,7 +25,7 @@ class CollectionCount(NamedTuple):
 
 
 def count_collections(database: Database, chroma: ChromaStore, model: str) -> list[CollectionCount]:
-    """Count entries and vectors of every tenant's live collection, with the writer's lock held so that both stand still.
+    """Count entries and vectors of every tenant's live collection, under the writer's lock so that both stand still.
 
     Raises StoreUnavailableError where a store can't be asked.
     """

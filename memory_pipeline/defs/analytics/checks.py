@@ -10,7 +10,6 @@ from memory_pipeline.stores.duckdb.checks import rows_and_keys
 from memory_pipeline.stores.duckdb.publish import current_export
 from memory_pipeline.stores.postgres.checks import exported_rows
 
-
 _ROWS = dg.AssetCheckSpec(
     "rows_match_postgres",
     asset=duckdb_analytics,
@@ -47,5 +46,7 @@ def analytics_checks(pipeline: PipelineResource) -> Iterator[dg.AssetCheckResult
         check_name=_KEYS.name,
         passed=not unsound,
         description=f"keys are missing or repeated in {', '.join(unsound)}" if unsound else None,
-        metadata={"tables": dg.MetadataValue.md(f"| table | rows | without key | repeated |\n|---|---|---|---|\n{keys}")},
+        metadata={
+            "tables": dg.MetadataValue.md(f"| table | rows | without key | repeated |\n|---|---|---|---|\n{keys}")
+        },
     )

@@ -7,8 +7,8 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from memory_pipeline.defs.analytics.assets import duckdb_analytics, lake, lake_dimensions
 from memory_pipeline.defs.common import OWNER_TAG, OWNERS
-from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.embedding.assets import memory_embeddings
+from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.index.assets import chroma_index
 from memory_pipeline.defs.partitions import PARTITION_START
 from memory_pipeline.defs.ticks import tick_time, unfinished_run
@@ -38,7 +38,7 @@ export_job = dg.define_asset_job(
 def hourly_export_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     unfinished = unfinished_run(context, export_job.name)
     if unfinished is not None:
-        return dg.SkipReason(f"Run {unfinished} of {export_job.name} has not finished; the next hour takes its days up.")
+        return dg.SkipReason(f"Run {unfinished} of {export_job.name} has not finished; the next hour takes over.")
     moment = tick_time(context)
     first = max(PARTITION_START, moment.date() - timedelta(days=DAYS - 1))
     return dg.RunRequest(

@@ -19,7 +19,7 @@ MESSAGES = dg.AssetSpec(
 )
 
 
-@dg.multi_observable_source_asset(specs=[MESSAGES], name="observe_messages", description="Counts messages by day.")
+@dg.multi_observable_source_asset(specs=[MESSAGES], name="observe_messages", description="Counts messages by day.")  # type: ignore[untyped-decorator]
 def messages(pipeline: PipelineResource) -> dg.ObserveResult:
     with pipeline.database.transaction() as connection:
         days = message_days(connection)
