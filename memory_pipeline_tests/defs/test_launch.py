@@ -19,13 +19,32 @@ def run(window: DayWindow, *assets: str) -> list[RunReport]:
 
 def test_a_range_twice(deployment: Deployment) -> None:
     add_sample(deployment.settings)
-    t=time.time()
+    t = time.time()
     reports = run(WINDOW)
-    print(time.time()-t)
-    for r in reports: print(r.assets, r.succeeded, r.failed_checks, r.warnings, r.seconds, [(s.name,s.seconds,s.error) for s in r.steps])
-    t=time.time()
-    for r in run(WINDOW): print(r.assets, r.succeeded, r.failed_checks, r.warnings, r.seconds, [(s.name,s.seconds,s.error) for s in r.steps])
-    print(time.time()-t)
+    print(time.time() - t)
+    for r in reports:
+        print(
+            r.assets,
+            r.succeeded,
+            r.failed_checks,
+            r.warnings,
+            r.seconds,
+            [(s.name, s.seconds, s.error) for s in r.steps],
+        )
+    t = time.time()
+    for r in run(WINDOW):
+        print(
+            r.assets,
+            r.succeeded,
+            r.failed_checks,
+            r.warnings,
+            r.seconds,
+            [(s.name, s.seconds, s.error) for s in r.steps],
+        )
+    print(time.time() - t)
     state = store_state(deployment.settings)
-    print([(m[5], m[6]) for m in state['memories'] if m[4]=='fact'], {k:len(v) for k,v in state.items() if hasattr(v,'__len__')})
+    print(
+        [(m[5], m[6]) for m in state["memories"] if m[4] == "fact"],
+        {k: len(v) for k, v in state.items() if hasattr(v, "__len__")},
+    )
     assert 0
