@@ -11,7 +11,7 @@ CREATE FUNCTION memory.current_tenant_id() RETURNS uuid
 ALTER FUNCTION memory.current_tenant_id() OWNER TO memory_owner;
 
 CREATE FUNCTION memory.message_hash(role text, speaker text, content text) RETURNS bytea
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE
     RETURN sha256(convert_to(((((((role || chr(31)) || length(COALESCE(speaker, ''::text))) || chr(31)) || COALESCE(speaker, ''::text)) || chr(31)) || content), 'UTF8'::name));
 
 ALTER FUNCTION memory.message_hash(role text, speaker text, content text) OWNER TO memory_owner;
@@ -58,17 +58,15 @@ CREATE FUNCTION memory.require_conversations() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    wanted integer;
-    found_rows integer;
+    missing bigint;
 BEGIN
-    SELECT count(*) INTO wanted
-    FROM (SELECT DISTINCT tenant_id, conversation_id FROM new_rows WHERE conversation_id IS NOT NULL) AS named;
-    PERFORM FROM conversations c
-    WHERE (c.tenant_id, c.conversation_id) IN
-        (SELECT DISTINCT tenant_id, conversation_id FROM new_rows WHERE conversation_id IS NOT NULL)
-    FOR KEY SHARE;
-    GET DIAGNOSTICS found_rows = ROW_COUNT;
-    IF found_rows <> wanted THEN
+    WITH named AS MATERIALIZED (
+        SELECT DISTINCT tenant_id, conversation_id FROM new_rows WHERE conversation_id IS NOT NULL
+    ), locked AS MATERIALIZED (
+        SELECT FROM conversations c JOIN named USING (tenant_id, conversation_id) FOR KEY SHARE OF c
+    )
+    SELECT (SELECT count(*) FROM named) - (SELECT count(*) FROM locked) INTO missing;
+    IF missing > 0 THEN
         RAISE EXCEPTION 'rows of % name a conversation that is not in their tenant', TG_TABLE_NAME
             USING ERRCODE = 'foreign_key_violation';
     END IF;
@@ -81,16 +79,17 @@ CREATE FUNCTION memory.require_users() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    wanted integer;
-    found_rows integer;
+    missing bigint;
 BEGIN
-    SELECT count(*) INTO wanted FROM (SELECT DISTINCT tenant_id, user_id FROM new_rows) AS named;
-    PERFORM FROM users u
-    WHERE (u.tenant_id, u.user_id) IN (SELECT DISTINCT tenant_id, user_id FROM new_rows)
-    FOR KEY SHARE;
-    GET DIAGNOSTICS found_rows = ROW_COUNT;
-    IF found_rows <> wanted THEN
-        RAISE EXCEPTION 'rows of % name a user that is not in their tenant', TG_TABLE_NAME USING ERRCODE = 'foreign_key_violation';
+    WITH named AS MATERIALIZED (
+        SELECT DISTINCT tenant_id, user_id FROM new_rows
+    ), locked AS MATERIALIZED (
+        SELECT FROM users u JOIN named USING (tenant_id, user_id) FOR KEY SHARE OF u
+    )
+    SELECT (SELECT count(*) FROM named) - (SELECT count(*) FROM locked) INTO missing;
+    IF missing > 0 THEN
+        RAISE EXCEPTION 'rows of % name a user that is not in their tenant', TG_TABLE_NAME
+            USING ERRCODE = 'foreign_key_violation';
     END IF;
     RETURN NULL;
 END $$;

@@ -14,7 +14,7 @@ from memory_pipeline.commands.output import err, number, out, print_json
 from memory_pipeline.commands.session import running_pipeline
 from memory_pipeline.importers import ImportOptions, open_importer, size_of
 from memory_pipeline.model.records import IncomingMessage, Rejection
-from memory_pipeline.serving.ingest import IngestReport, UserDirectory, ingest
+from memory_pipeline.serving.ingest import IngestReport, UserDirectory, ingest, no_user
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.tenants import ensure_tenant
@@ -90,7 +90,7 @@ def import_file(
     started = datetime.now(UTC)
     with bar:
         if dry_run:
-            report = _count(records, rejections)
+            report = _count(records, user, rejections)
         else:
             with running_pipeline() as pipeline:
                 report = import_records(
@@ -142,9 +142,12 @@ def import_records(
     )
 
 
-def _count(records: Iterator[IncomingMessage | Rejection], rejections: Rejections) -> IngestReport:
+def _count(records: Iterator[IncomingMessage | Rejection], user: str | None, rejections: Rejections) -> IngestReport:
+    """Count what would be imported, as far as that can be known without the stores."""
     report = IngestReport()
     for record in records:
+        if isinstance(record, IncomingMessage) and not (record.user_email or user):
+            record = no_user(record.origin)
         if isinstance(record, Rejection):
             report.rejected += 1
             rejections.add(record)

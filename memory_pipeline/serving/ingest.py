@@ -253,11 +253,7 @@ def prepare_row(tenant_hex: str, users: UserDirectory, message: IncomingMessage)
     """Return the row of one message with its derived ids, or why it can't have one."""
     resolved = users.resolve(message)
     if resolved is None:
-        return Rejection(
-            origin=message.origin,
-            reason="the message names no user",
-            remedy="give it the e-mail of its user, or pass --user EMAIL for all messages that name none",
-        )
+        return no_user(message.origin)
     user_id, speaker = resolved
     message_id = ids.message_hex(
         tenant_hex, message.source, message.source_message_id, ids.milliseconds(message.sent_at)
@@ -277,6 +273,15 @@ def prepare_row(tenant_hex: str, users: UserDirectory, message: IncomingMessage)
         msgspec.json.encode(message.raw_data).decode() if message.raw_data else None,
         ids.episode_hex(message_id) if message.role in _REMEMBERED_ROLES else None,
         speaker,
+    )
+
+
+def no_user(origin: str) -> Rejection:
+    """Return the rejection of a message that belongs to nobody."""
+    return Rejection(
+        origin=origin,
+        reason="the message names no user",
+        remedy="give it the e-mail of its user, or pass --user EMAIL for all messages that name none",
     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-import pytest
 
 from memory_pipeline.defs.launch import Observer, RunReport, materialize
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline_tests.defs.conftest import Deployment
-from memory_pipeline_tests.defs.sample import DAYS, FIRST_DAY, WINDOW, add_sample, store_state
+from memory_pipeline_tests.defs.sample import WINDOW, add_sample, store_state
 
 UNWATCHED = Observer(lambda name: None, lambda total, unit: None, lambda step: None)
 

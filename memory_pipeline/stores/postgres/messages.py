@@ -86,18 +86,17 @@ class ConversationTurn(NamedTuple):
 def copy_line(row: IncomingRow) -> str:
     """Return a row in COPY's text format: a line of tab-separated fields, \\N for NULL.
 
-    psycopg's own write_row looks up how to write each field, which takes twice as long (5 µs a row, a fifth of an import).
+    psycopg's own write_row looks up how to write each field, which takes half as long again (5 µs a row).
     """
     texts = (
         f"{row.source}{row.source_message_id}{row.project}{row.speaker}{row.content}{row.raw_data}{row.memory_speaker}"
     )
     if "\\" in texts or not texts.isprintable():
-        row = row._replace(
-            **{name: value.translate(_ESCAPES) for name, value in row._asdict().items() if type(value) is str}
-        )
+        row = IncomingRow._make(field.translate(_ESCAPES) if isinstance(field, str) else field for field in row)
     return (
         f"{row.message_id}\t{row.conversation_id}\t{row.user_id}\t{row.source}\t{row.source_message_id}\t"
-        f"{_NULL if row.project is None else row.project}\t{row.role}\t{_NULL if row.speaker is None else row.speaker}\t"
+        f"{_NULL if row.project is None else row.project}\t{row.role}\t"
+        f"{_NULL if row.speaker is None else row.speaker}\t"
         f"{row.content}\t{row.sent_at.isoformat()}\t{row.position}\t{_NULL if row.raw_data is None else row.raw_data}\t"
         f"{_NULL if row.memory_id is None else row.memory_id}\t{row.memory_speaker}\n"
     )
