@@ -45,6 +45,9 @@ class RunReport(msgspec.Struct):
     seconds: float
     steps: list[StepReport]
     failed_checks: list[str]
+    """`asset: check: what was found`, of checks that say something is wrong."""
+    warnings: list[str]
+    """The same of checks that say something is behind, or waits for a person."""
 
 
 class Observer(msgspec.Struct, frozen=True):
@@ -150,7 +153,7 @@ def _execute(
         asset_selection=frozenset(keys),
         job_code_origin=job.get_python_origin(),
     )
-    report = RunReport(run.run_id, sorted(key.to_user_string() for key in keys), False, 0.0, [], [])
+    report = RunReport(run.run_id, sorted(key.to_user_string() for key in keys), False, 0.0, [], [], [])
     began = time.monotonic()
     with observed_progress(observer.on_progress):
         for event in execute_run_iterator(job, run, instance):
@@ -179,7 +182,14 @@ def _follow(event: dg.DagsterEvent, report: RunReport, observer: Observer) -> No
     elif event.event_type_value == "ASSET_CHECK_EVALUATION":
         evaluation = event.asset_check_evaluation_data
         if not evaluation.passed:
-            report.failed_checks.append(f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}")
+            _note_failed_check(evaluation, report)
+
+
+def _note_failed_check(evaluation: dg.AssetCheckEvaluation, report: RunReport) -> None:
+    line = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
+    if evaluation.description:
+        line += f": {evaluation.description}"
+    (report.failed_checks if evaluation.severity == dg.AssetCheckSeverity.ERROR else report.warnings).append(line)
 
 
 def _end_step(event: dg.DagsterEvent, report: RunReport, observer: Observer) -> None:

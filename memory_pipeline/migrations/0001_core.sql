@@ -11,9 +11,10 @@ CREATE FUNCTION current_tenant_id() RETURNS uuid
     RETURN NULLIF(current_setting('app.tenant_id', true), '')::uuid;
 
 -- Tells a repeated message from a conflicting one under the same source id. The length keeps speaker and content apart,
--- whatever characters they hold. model/ids.py computes the same.
+-- whatever characters they hold. model/ids.py computes the same. STABLE, as convert_to is: declared IMMUTABLE, Postgres
+-- would call it row by row instead of expanding it (2 microseconds a row).
 CREATE FUNCTION message_hash(role text, speaker text, content text) RETURNS bytea
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE
     RETURN sha256(convert_to(role || chr(31) || length(coalesce(speaker, '')) || chr(31) || coalesce(speaker, '')
                              || chr(31) || content, 'UTF8'));
 
@@ -157,33 +158,32 @@ COMMENT ON COLUMN memories.search_vector IS 'Full-text form, made at enrichment;
 -- statement, with the same lock on the referenced rows, and refuse to delete what is referred to.
 CREATE FUNCTION require_users() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    wanted integer;
-    found_rows integer;
+    missing bigint;
 BEGIN
-    SELECT count(*) INTO wanted FROM (SELECT DISTINCT tenant_id, user_id FROM new_rows) AS named;
-    PERFORM FROM users u
-    WHERE (u.tenant_id, u.user_id) IN (SELECT DISTINCT tenant_id, user_id FROM new_rows)
-    FOR KEY SHARE;
-    GET DIAGNOSTICS found_rows = ROW_COUNT;
-    IF found_rows <> wanted THEN
-        RAISE EXCEPTION 'rows of % name a user that is not in their tenant', TG_TABLE_NAME USING ERRCODE = 'foreign_key_violation';
+    WITH named AS MATERIALIZED (
+        SELECT DISTINCT tenant_id, user_id FROM new_rows
+    ), locked AS MATERIALIZED (
+        SELECT FROM users u JOIN named USING (tenant_id, user_id) FOR KEY SHARE OF u
+    )
+    SELECT (SELECT count(*) FROM named) - (SELECT count(*) FROM locked) INTO missing;
+    IF missing > 0 THEN
+        RAISE EXCEPTION 'rows of % name a user that is not in their tenant', TG_TABLE_NAME
+            USING ERRCODE = 'foreign_key_violation';
     END IF;
     RETURN NULL;
 END $$;
 
 CREATE FUNCTION require_conversations() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    wanted integer;
-    found_rows integer;
+    missing bigint;
 BEGIN
-    SELECT count(*) INTO wanted
-    FROM (SELECT DISTINCT tenant_id, conversation_id FROM new_rows WHERE conversation_id IS NOT NULL) AS named;
-    PERFORM FROM conversations c
-    WHERE (c.tenant_id, c.conversation_id) IN
-        (SELECT DISTINCT tenant_id, conversation_id FROM new_rows WHERE conversation_id IS NOT NULL)
-    FOR KEY SHARE;
-    GET DIAGNOSTICS found_rows = ROW_COUNT;
-    IF found_rows <> wanted THEN
+    WITH named AS MATERIALIZED (
+        SELECT DISTINCT tenant_id, conversation_id FROM new_rows WHERE conversation_id IS NOT NULL
+    ), locked AS MATERIALIZED (
+        SELECT FROM conversations c JOIN named USING (tenant_id, conversation_id) FOR KEY SHARE OF c
+    )
+    SELECT (SELECT count(*) FROM named) - (SELECT count(*) FROM locked) INTO missing;
+    IF missing > 0 THEN
         RAISE EXCEPTION 'rows of % name a conversation that is not in their tenant', TG_TABLE_NAME
             USING ERRCODE = 'foreign_key_violation';
     END IF;

@@ -22,6 +22,7 @@ from memory_pipeline.model.ids import bucket_of, derive_hex, milliseconds, vecto
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages import index as index_stage
+from memory_pipeline.stages import vector_reader
 from memory_pipeline.stages.index import IndexReport, TenantIndexReport, index_memories, rebuild_index
 from memory_pipeline.stores.chroma import ChromaStore, VectorEntry
 from memory_pipeline.stores.postgres.database import Database
@@ -257,12 +258,13 @@ def test_small_batches_and_small_requests_end_in_the_same_index(
     world: World, acme: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.remember(acme, *(f"text {number}" for number in range(23)), chunks=2)
+    monkeypatch.setattr(vector_reader, "_KEYS", 15)
     reported: list[int] = []
     assert world.index(batch_rows=5, progress=reported.append).added == 46
     assert reported == [5] * 9 + [1]
     world.assert_agrees(acme)
 
-    monkeypatch.setattr(index_stage, "_BATCH_BYTES", 3_000)  # two rows
+    monkeypatch.setattr(vector_reader, "_PAGE_BYTES", 3_000)  # two rows
     other = world.tenant("other")
     world.remember(other, "x" * 10_000, *(f"text {number}" for number in range(5)))
     reported.clear()
@@ -377,6 +379,14 @@ def test_two_tenants_never_share_a_collection(world: World, acme: UUID) -> None:
     assert world.live(acme).collection_uuid != world.live(other).collection_uuid
     assert set(world.indexed(acme)) == set(ours)
     assert set(world.indexed(other)) == set(theirs)
+
+
+def test_a_run_may_be_narrowed_to_tenants(world: World, acme: UUID) -> None:
+    other = world.tenant("other")
+    world.remember(acme, "ours")
+    world.remember(other, "theirs")
+    assert set(world.index(tenants=[other]).tenants) == {other}
+    assert set(world.index().tenants) == {acme, other}
 
 
 def test_a_tenant_without_vectors_gets_no_collection(world: World, acme: UUID) -> None:
@@ -497,7 +507,10 @@ def test_a_lock_lost_with_its_connection_stops_the_writer(world: World, acme: UU
     world.remember(acme, "one", "two")
 
     def kill_lock_holder(_finished: int) -> None:
-        world.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        world.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database d ON d.oid = database"
+            " WHERE locktype = 'advisory' AND datname = current_database()"
+        )
 
     with pytest.raises((StoreUnavailableError, psycopg.OperationalError)) as raised:
         world.index(batch_rows=1, progress=kill_lock_holder)

@@ -15,6 +15,10 @@ from memory_pipeline.stores.postgres.database import Connection
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
+_ROWS_PER_WRITE = 500
+_NULL = "\\N"
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f", "\v": "\\v"})
+
 MessageKey = tuple[str, str]
 """Source and source message id."""
 
@@ -79,6 +83,26 @@ class ConversationTurn(NamedTuple):
     sent_at: datetime
 
 
+def copy_line(row: IncomingRow) -> str:
+    """Return a row in COPY's text format: a line of tab-separated fields, \\N for NULL.
+
+    psycopg's own write_row looks up how to write each field, which takes twice as long (5 µs a row, a fifth of an import).
+    """
+    texts = (
+        f"{row.source}{row.source_message_id}{row.project}{row.speaker}{row.content}{row.raw_data}{row.memory_speaker}"
+    )
+    if "\\" in texts or not texts.isprintable():
+        row = row._replace(
+            **{name: value.translate(_ESCAPES) for name, value in row._asdict().items() if type(value) is str}
+        )
+    return (
+        f"{row.message_id}\t{row.conversation_id}\t{row.user_id}\t{row.source}\t{row.source_message_id}\t"
+        f"{_NULL if row.project is None else row.project}\t{row.role}\t{_NULL if row.speaker is None else row.speaker}\t"
+        f"{row.content}\t{row.sent_at.isoformat()}\t{row.position}\t{_NULL if row.raw_data is None else row.raw_data}\t"
+        f"{_NULL if row.memory_id is None else row.memory_id}\t{row.memory_speaker}\n"
+    )
+
+
 def insert_messages(
     connection: Connection,
     conversations: Sequence[ConversationRow],
@@ -96,8 +120,8 @@ def insert_messages(
     try:
         connection.execute(sql(PACKAGE, "incoming_table"))
         with connection.cursor() as cursor, cursor.copy("COPY incoming FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+            for start in range(0, len(rows), _ROWS_PER_WRITE):
+                copy.write("".join([copy_line(row) for row in rows[start : start + _ROWS_PER_WRITE]]))
         counted = connection.execute(
             sql(PACKAGE, "insert_messages"),
             {

@@ -1,0 +1,40 @@
+"""Columns of the lake's tables as Dagster's metadata: their types, and which column upstream each comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from memory_pipeline.stores.lake_columns import lake_columns
+
+SOURCES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "messages": ("messages", {"day": "sent_at"}),
+    "memories": ("facts", {}),
+    "facts": (
+        "facts",
+        {"fact_id": "memory_id", "statement": "content", "source_message_id": "source_message_ids"},
+    ),
+    "memory_relationships": ("memory_relationships", {}),
+    "summaries": ("weekly_summaries", {"summary_id": "memory_id", "source_messages": "source_message_ids"}),
+}
+"""The asset each daily table is read from, and the columns that have another name there."""
+
+
+def column_metadata(lake_root: Path, table: str) -> dict[str, Any]:
+    """Return schema and lineage of a lake table; nothing where it has no file to read them from."""
+    columns = lake_columns(lake_root, table)
+    if not columns:
+        return {}
+    asset, renamed = SOURCES[table]
+    return {
+        "dagster/column_schema": dg.TableSchema([dg.TableColumn(column.name, column.type) for column in columns]),
+        "dagster/column_lineage": dg.TableColumnLineage(
+            {
+                column.name: [dg.TableColumnDep(dg.AssetKey(asset), renamed.get(column.name, column.name))]
+                for column in columns
+            }
+        ),
+    }
