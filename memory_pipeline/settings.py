@@ -18,7 +18,8 @@ from memory_pipeline.model.errors import SettingsError
 class Settings(BaseSettings):
     """What a process is told by its environment; the names are these fields in capitals behind `MEMORY_`."""
 
-    model_config = SettingsConfigDict(env_prefix="MEMORY_", frozen=True, extra="ignore")
+    # A variable set to nothing is not set: an empty URL would mean whatever server the client finds by default.
+    model_config = SettingsConfigDict(env_prefix="MEMORY_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     # -- where things are; unset URLs mean the embedded servers of the local stack --
     home: Path = Field(Path(".memory"), description="State of the local stack: databases, lake, exports, logs.")

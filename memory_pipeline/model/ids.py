@@ -95,7 +95,7 @@ def parse_vector_id(text: str) -> tuple[UUID, int]:
     """Return memory id and chunk of a vector id. Raises ValueError where it is not one of ours."""
     memory, colon, chunk = text.removeprefix("memory_").partition(":")
     memory_id, number = UUID(memory), int(chunk) if colon else 0
-    if vector_id(memory_id, number) != text:
+    if number < 0 or vector_id(memory_id, number) != text:
         raise ValueError(f"{text!r} is not the id of a vector")
     return memory_id, number
 
