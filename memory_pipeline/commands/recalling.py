@@ -75,9 +75,8 @@ def show_recall(result: RecallResult) -> None:
             f"{source.speaker}, {source.said_at:%Y-%m-%d %H:%M}, message {str(source.message_id)[:13]}…"
             for source in memory.sources[:2]
         )
-        out.print(
-            f"    [dim]{memory.kind}{validity} · score {memory.score:.2f} · {escape(said)}[/dim]", highlight=False
-        )
+        about = f"{memory.kind}{validity} · score {memory.score:.2f} · {escape(said)}"
+        out.print(f"    [dim]{about}[/dim]", highlight=False, soft_wrap=True)
     if result.turns:
         out.print("[bold]last turns[/bold]")
     for turn in result.turns:

@@ -28,7 +28,7 @@ def test_ids_stay_what_they_were() -> None:
     assert str(message) == "019551af-9053-899c-ba4b-42fa2d30ddc9"
     assert str(UUID(ids.episode_hex(message.hex))) == "019551af-9053-8ac8-8585-43598dbea268"
     assert (
-        str(ids.fact_id(message, "local", "Ana", "lives in", "Lisbon", negated=False))
+        str(ids.fact_id(message, "local", "Ana", "lives in", "Lisbon", negated=False, slot=None))
         == "019551af-9053-8404-a74e-454e00171e5c"
     )
     assert str(ids.summary_id(TENANT, OTHER, date(2025, 2, 24))) == "01953540-e400-8454-92e0-f70bd9f6c6bd"
@@ -41,7 +41,7 @@ def test_every_id_is_an_rfc_9562_uuid_of_version_8(moment: datetime, source: str
         message,
         UUID(ids.episode_hex(message.hex)),
         ids.conversation_id(TENANT, source, name),
-        ids.fact_id(message, "local", source, name, "x", negated=True),
+        ids.fact_id(message, "local", source, name, "x", negated=True, slot=None),
         ids.summary_id(TENANT, message, moment.date()),
     ]
     for made_id in made:
@@ -98,15 +98,16 @@ def test_the_same_parts_of_another_kind_give_another_id() -> None:
 def test_every_part_of_a_fact_counts() -> None:
     message = ids.message_id(TENANT, "s", "m", MOMENT)
     made = {
-        ids.fact_id(message, "local", "Ana", "likes", "tea", negated=False),
-        ids.fact_id(OTHER, "local", "Ana", "likes", "tea", negated=False),
-        ids.fact_id(message, "other", "Ana", "likes", "tea", negated=False),
-        ids.fact_id(message, "local", "Bea", "likes", "tea", negated=False),
-        ids.fact_id(message, "local", "Ana", "makes", "tea", negated=False),
-        ids.fact_id(message, "local", "Ana", "likes", "coffee", negated=False),
-        ids.fact_id(message, "local", "Ana", "likes", "tea", negated=True),
+        ids.fact_id(message, "local", "Ana", "likes", "tea", negated=False, slot=None),
+        ids.fact_id(OTHER, "local", "Ana", "likes", "tea", negated=False, slot=None),
+        ids.fact_id(message, "other", "Ana", "likes", "tea", negated=False, slot=None),
+        ids.fact_id(message, "local", "Bea", "likes", "tea", negated=False, slot=None),
+        ids.fact_id(message, "local", "Ana", "makes", "tea", negated=False, slot=None),
+        ids.fact_id(message, "local", "Ana", "likes", "coffee", negated=False, slot=None),
+        ids.fact_id(message, "local", "Ana", "likes", "tea", negated=True, slot=None),
+        ids.fact_id(message, "local", "Ana", "likes", "tea", negated=False, slot="preference:tea"),
     }
-    assert len(made) == 7
+    assert len(made) == 8
 
 
 @given(uuids, st.integers(0, 10_000))
