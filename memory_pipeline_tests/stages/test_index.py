@@ -356,16 +356,19 @@ def test_a_shorter_content_loses_its_last_chunks(world: World, acme: UUID) -> No
     world.assert_agrees(acme)
 
 
-def test_a_window_touches_only_its_days(world: World, acme: UUID) -> None:
+def test_a_window_adds_only_its_days_and_follows_changes_of_what_is_indexed_on_any_day(
+    world: World, acme: UUID
+) -> None:
     [first] = world.remember(acme, "one", day=FIRST)
-    [second] = world.remember(acme, "two", day=SECOND)
-    assert world.index(DayWindow.of_day(SECOND)).added == 1
-    assert set(world.indexed(acme)) == {second}
+    second, third = world.remember(acme, "two", "three", day=SECOND)
+    assert world.index(DayWindow.of_day(SECOND)).added == 2
+    assert set(world.indexed(acme)) == {second, third}
     world.set_status(second, "deleted")
+    world.set_status(third, "superseded")
     report = world.index(DayWindow.of_day(FIRST))
-    assert (report.added, report.removed) == (1, 0)
-    assert set(world.indexed(acme)) == {first, second}
-    assert world.index(DayWindow.of_day(SECOND)).removed == 1
+    assert (report.added, report.updated, report.removed) == (1, 1, 1)
+    world.assert_agrees(acme)
+    assert set(world.indexed(acme)) == {first, third}
 
 
 # -- tenants --
