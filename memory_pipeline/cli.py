@@ -205,6 +205,30 @@ def sql(
 
 
 @app.command()
+def audit(json: Json = False) -> None:
+    """Compare every store with Postgres, row by row; exit 1 where something differs.
+
+    Example: `memory-pipeline audit --json`
+    """
+    from memory_pipeline.commands.auditing import audit_command
+
+    _finish(audit_command(json=json))
+
+
+@app.command("rebuild-index")
+def rebuild_index(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's index.")] = None,
+) -> None:
+    """Make the Chroma indexes anew from Postgres, without embedding; the old ones serve until the switch.
+
+    Example: `memory-pipeline rebuild-index --tenant acme`
+    """
+    from memory_pipeline.commands.auditing import rebuild_index_command
+
+    _finish(rebuild_index_command(tenant))
+
+
+@app.command()
 def demo() -> None:
     """Take the sample conversations through the whole pipeline, then ask it something.
 

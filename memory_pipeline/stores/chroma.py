@@ -262,14 +262,9 @@ class ChromaStore:
             return VectorEntry(memory_id, chunk, metadata["version"], bytes.fromhex(metadata["content_hash"]))
         except (ValueError, KeyError, TypeError) as error:
             raise MemoryPipelineError(
-<<<<<<< HEAD
-                f"Chroma at {self.url}, collection {collection}: the entry {vector_id!r} is not of this program "
-                f"({error!r}). Delete it, or build the index again from Postgres: `memory-pipeline rebuild-index`."
-=======
                 f"Chroma at {self.url}, collection {collection}: the entry {vector_id!r} was not written by this "
                 f"program ({error!r}). Delete it, or build the index again from Postgres: "
                 "`memory-pipeline rebuild-index`."
->>>>>>> tstages
             ) from error
 
     # -- the client --
