@@ -15,6 +15,7 @@ import msgspec
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster._utils.error import SerializableErrorInfo
 
 from memory_pipeline.defs.common import observed_progress
 from memory_pipeline.defs.partitions import PARTITION_START, weekly
@@ -61,7 +62,8 @@ class Observer(msgspec.Struct, frozen=True):
 def materialize(selection: Sequence[str], window: DayWindow, observer: Observer) -> Iterator[RunReport]:
     """Materialize the assets named (none: all) over the days of the window, and yield each run as it ends.
 
-    Stops after a run that failed. Raises NotFoundError for an unknown asset.
+    Stops after a run that failed. Raises NotFoundError for an unknown asset. One at a time in a process: Dagster
+    configures logging when it starts a run, and two threads that do so at once wait for each other for ever.
     """
     repository = ReconstructableRepository.for_module("memory_pipeline.definitions", "defs")
     graph = repository.get_definition().asset_graph
@@ -199,8 +201,15 @@ def _end_step(event: dg.DagsterEvent, report: RunReport, observer: Observer) -> 
     if event.is_step_success:
         step = StepReport(name, True, event.step_success_data.duration_ms / 1000, metadata)
     else:
-        error = event.step_failure_data.error
-        cause = error.cause if error and error.cause else error
-        step = StepReport(name, False, 0.0, metadata, cause.message.strip() if cause else "no reason given")
+        step = StepReport(name, False, 0.0, metadata, _reason(event.step_failure_data.error))
     report.steps.append(step)
     observer.on_step_end(step)
+
+
+def _reason(error: SerializableErrorInfo | None) -> str:
+    """Return what a step raised: our errors are sentences, others are told with their class."""
+    cause = error.cause if error is not None and error.cause is not None else error
+    if cause is None:
+        return "no reason given"
+    raised, _colon, sentence = cause.message.strip().partition(": ")
+    return sentence if raised.startswith("memory_pipeline.") else cause.message.strip()

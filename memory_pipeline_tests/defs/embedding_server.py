@@ -17,6 +17,8 @@ class EmbeddingServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.refuses = False
         """Answer 401, as an endpoint does where the key was revoked."""
+        self.refused_text: str | None = None
+        """Answer 400 to a request with this in one of its texts, as an endpoint does that refuses a text."""
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -33,9 +35,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        refused = self.server.refused_text
+        status = 401 if self.server.refuses else 200
+        if refused is not None and any(refused in text for text in request["input"]):
+            status = 400
         data = [{"index": n, "embedding": vector_of(text)} for n, text in enumerate(request["input"])]
         body = json.dumps({"data": data, "model": request["model"]}).encode()
-        self.send_response(401 if self.server.refuses else 200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import psycopg
@@ -27,6 +27,16 @@ TEXTS = (
     "My favourite colour is green.",
     "I love hiking in the mountains.",
 )
+FACTS = (
+    "ana's favourite colour is green.",
+    "ana lives in Porto.",
+    "ana loves hiking in the mountains.",
+    "ana moved to Lisbon.",
+    "ana moved to Lisbon.",
+    "ana works as a nurse.",
+    "ana works at a children's hospital.",
+)
+"""What the local enricher finds in one tenant's messages, sorted."""
 _STATE = {
     "messages": "SELECT * FROM messages ORDER BY message_id",
     "memories": "SELECT * FROM memories ORDER BY memory_id",
@@ -37,14 +47,12 @@ _STATE = {
 }
 
 
-def add_sample(settings: Settings) -> None:
-    """Two tenants say something on each of five days, and one of them something twice."""
+def add_sample(settings: Settings, first_day: date = FIRST_DAY) -> None:
+    """Each tenant's user says something on every one of five days, and one thing twice."""
     for tenant in TENANTS:
-        messages = [
-            message(tenant, f"m{day}", datetime(2025, 3, 3 + day, 9 + day, tzinfo=UTC), text)
-            for day, text in enumerate(TEXTS)
-        ]
-        messages.append(message(tenant, "again", datetime(2025, 3, 7, 20, tzinfo=UTC), TEXTS[2]))
+        days = [datetime.combine(first_day + timedelta(days=n), time(9), tzinfo=UTC) for n in range(DAYS)]
+        messages = [message(tenant, f"m{n}", days[n], text) for n, text in enumerate(TEXTS)]
+        messages.append(message(tenant, "again", days[-1] + timedelta(hours=9), TEXTS[2]))
         add_messages(str(settings.postgres_pipeline_url), tenant, messages)
 
 

@@ -33,6 +33,7 @@ def _lake_spec(table: str) -> dg.AssetSpec:
         kinds={"parquet", "postgres"},
         owners=OWNERS,
         code_version="1",
+        metadata=column_metadata(table),
         skippable=True,
     )
 
@@ -59,12 +60,7 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
         folder = pipeline.lake_root / report.table
         yield dg.MaterializeResult(
             asset_key=f"{_LAKE_PREFIX}{report.table}",
-            metadata=metadata_of(
-                report,
-                row_count=report.rows,
-                path=dg.MetadataValue.path(folder),
-                **column_metadata(pipeline.lake_root, report.table),
-            ),
+            metadata=metadata_of(report, row_count=report.rows, path=dg.MetadataValue.path(folder)),
         )
 
 

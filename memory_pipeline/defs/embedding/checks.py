@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from memory_pipeline.defs import dead_letters
 from memory_pipeline.defs.common import PipelineResource, examples_of
 from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.partitions import checked_window
@@ -22,15 +23,19 @@ _SOUND = dg.AssetCheckSpec(
     asset=memory_embeddings,
     description="Every vector of these days has the model's dimension and unit length.",
 )
+_DEAD_LETTERS = dg.AssetCheckSpec(dead_letters.NAME, asset=memory_embeddings, description=dead_letters.DESCRIPTION)
 
 
-@dg.multi_asset_check(specs=[_COMPLETE, _SOUND], description="Both checks of the vectors, in one query.")
+@dg.multi_asset_check(
+    specs=[_DEAD_LETTERS, _COMPLETE, _SOUND], description="What became of the memories that needed vectors."
+)
 def embedding_checks(
     context: dg.AssetCheckExecutionContext, pipeline: PipelineResource
 ) -> Iterator[dg.AssetCheckResult]:
-    embedder = pipeline.embedder
+    window, embedder = checked_window(context), pipeline.embedder
+    yield dead_letters.check_dead_letters(pipeline, window)
     with pipeline.database.transaction() as connection:
-        found = vector_soundness(connection, checked_window(context), embedder.model, embedder.dimension)
+        found = vector_soundness(connection, window, embedder.model, embedder.dimension)
     unfit = found.of_other_dimension + found.not_unit
     examples = examples_of(found.examples)
     yield dg.AssetCheckResult(

@@ -2,33 +2,16 @@
 
 import dagster as dg
 
+from memory_pipeline.defs import dead_letters
 from memory_pipeline.defs.common import PipelineResource, examples_of
 from memory_pipeline.defs.enrichment.assets import facts
 from memory_pipeline.defs.partitions import checked_window
-from memory_pipeline.stores.postgres.checks import dead_letters, fact_soundness
-
-_SHOWN = 10
+from memory_pipeline.stores.postgres.checks import fact_soundness
 
 
-@dg.asset_check(
-    asset=facts,
-    description="No memory of these days waits in the dead letters; if one does, its reason is here. A warning.",
-)
+@dg.asset_check(asset=facts, name=dead_letters.NAME, description=dead_letters.DESCRIPTION)
 def no_dead_letters(context: dg.AssetCheckExecutionContext, pipeline: PipelineResource) -> dg.AssetCheckResult:
-    with pipeline.database.transaction() as connection:
-        letters = dead_letters(connection, checked_window(context), _SHOWN)
-    total = letters[0].total if letters else 0
-    reason = f"{total:,} memories could not be processed; the newest: {letters[0].failure_text}" if letters else None
-    rows = "\n".join(f"| {one.day} | {one.memory_id} | {one.failure_class} | {one.failure_text} |" for one in letters)
-    return dg.AssetCheckResult(
-        passed=total == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=reason,
-        metadata={
-            "dead_letters": total,
-            "newest": dg.MetadataValue.md(f"| day | memory | error | reason |\n|---|---|---|---|\n{rows}"),
-        },
-    )
+    return dead_letters.check_dead_letters(pipeline, checked_window(context))
 
 
 @dg.asset_check(
