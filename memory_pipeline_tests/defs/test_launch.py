@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import time
-=======
 import os
 import subprocess
 import sys
@@ -13,21 +10,15 @@ from datetime import date, timedelta
 import dagster as dg
 import msgspec
 import pytest
->>>>>>> tdagster
 
 from memory_pipeline.defs.launch import Observer, RunReport, StepReport, materialize
 from memory_pipeline.local.processes import boot_id, process_identity
 from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError
 from memory_pipeline.model.window import DayWindow
-<<<<<<< HEAD
-from memory_pipeline_tests.defs.conftest import Deployment
-from memory_pipeline_tests.defs.sample import WINDOW, add_sample, store_state
-=======
 from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline_tests.defs.conftest import PROJECT, Deployment
 from memory_pipeline_tests.defs.sample import DAYS, FACTS, FIRST_DAY, TENANTS, WINDOW, add_sample, store_state
->>>>>>> tdagster
 
 UNWATCHED = Observer(lambda name: None, lambda total, unit: None, lambda step: None)
 DAILY = (
@@ -73,37 +64,6 @@ def test_everything_over_a_range_is_three_runs_and_every_check_passes(
     deployment: Deployment, instance: dg.DagsterInstance
 ) -> None:
     add_sample(deployment.settings)
-<<<<<<< HEAD
-    t = time.time()
-    reports = run(WINDOW)
-    print(time.time() - t)
-    for r in reports:
-        print(
-            r.assets,
-            r.succeeded,
-            r.failed_checks,
-            r.warnings,
-            r.seconds,
-            [(s.name, s.seconds, s.error) for s in r.steps],
-        )
-    t = time.time()
-    for r in run(WINDOW):
-        print(
-            r.assets,
-            r.succeeded,
-            r.failed_checks,
-            r.warnings,
-            r.seconds,
-            [(s.name, s.seconds, s.error) for s in r.steps],
-        )
-    print(time.time() - t)
-    state = store_state(deployment.settings)
-    print(
-        [(m[5], m[6]) for m in state["memories"] if m[4] == "fact"],
-        {k: len(v) for k, v in state.items() if hasattr(v, "__len__")},
-    )
-    assert 0
-=======
     started: list[str] = []
     ended: list[StepReport] = []
     reports = list(materialize([], WINDOW, Observer(started.append, lambda total, unit: None, ended.append)))
@@ -296,4 +256,3 @@ def _started_run(instance: dg.DagsterInstance, process: str) -> str:
     started = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job.name, message="Started.")
     instance.report_dagster_event(started, created.run_id)
     return created.run_id
->>>>>>> tdagster
