@@ -62,7 +62,10 @@ def import_(
     tenant: Annotated[str, typer.Option(help="Slug of the tenant; created where it is new.")] = "default",
     user: Annotated[str | None, typer.Option(help="E-mail of the user whose memory it is.")] = None,
     project: Annotated[str | None, typer.Option(help="Project to file the conversations under.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every record, write nothing.")] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(help="File for all rejected records, one JSON line each; default MEMORY_HOME/logs.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every record by itself, write nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Import conversations. Running it again changes nothing; bad records are named and the good ones kept.
@@ -71,7 +74,7 @@ def import_(
     """
     from memory_pipeline.commands.importing import import_file
 
-    _finish(import_file(format, path, tenant, user, project, dry_run=dry_run, json=json))
+    _finish(import_file(format, path, tenant, user, project, rejects, dry_run=dry_run, json=json))
 
 
 @app.command()

@@ -108,9 +108,9 @@ def test_settings_given_by_the_program_go_before_the_environment(monkeypatch: py
     monkeypatch.setenv("MEMORY_HOME", "/elsewhere")
     assert load_settings(home=Path("/here")).home == Path("/here")
     with pytest.raises(SettingsError, match="MEMORY_API_PORT=0"):
-        load_settings(api_port=0)
+        load_settings(ui_port=0)
 
 
 def test_settings_do_not_change_under_way() -> None:
     with pytest.raises(pydantic.ValidationError, match="frozen"):
-        setattr(load_settings(), "api_port", 1)  # noqa: B010  # an assignment would be refused by the type checker already
+        setattr(load_settings(), "ui_port", 1)  # noqa: B010  # an assignment would be refused by the type checker already

@@ -40,7 +40,7 @@ def demo_command() -> int:
             _import_sample(pipeline)
         reports = run_assets([], days_to_materialize(settings, None, None), quiet=False)
         show_reports(reports)
-        if not all(report.succeeded for report in reports):
+        if not all(report.succeeded and not report.failed_checks for report in reports):
             return 1
         with Pipeline(settings) as pipeline:
             _show_made(before, _totals(pipeline))

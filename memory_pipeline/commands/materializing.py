@@ -123,5 +123,7 @@ def show_reports(reports: list[RunReport]) -> None:
         for step in report.steps:
             if not step.succeeded:
                 err.print(f"[red]{step.name} failed:[/red] {step.error}", highlight=False)
+        for warning in report.warnings:
+            err.print("[yellow]warning:[/yellow]", escape(warning), highlight=False, soft_wrap=True)
         for check in report.failed_checks:
             err.print(f"[red]check failed:[/red] {check}", highlight=False)

@@ -15,9 +15,9 @@ MAX_ROWS = 10_000
 
 
 def exports_folder(settings: Settings) -> Path:
-    """Return where the local stack publishes: below the home it really uses, which for root may lie elsewhere."""
-    if settings.data_dir is not None:
-        return settings.data_dir / "exports"
+    """Return where exports are published: with embedded stores below the home they really use (see reachable_home)."""
+    if settings.data_dir is not None or settings.postgres_pipeline_url is not None:
+        return settings.data / "exports"
     return reachable_home(settings.home, say=lambda line: None) / "data" / "exports"
 
 

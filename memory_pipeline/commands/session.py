@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,13 @@ def running_stack() -> Iterator[Settings]:
 
 
 @contextmanager
+def unprepared_stack() -> Iterator[Settings]:
+    """Give settings of running stores as they are: nothing is migrated."""
+    with _stack_of(load_settings(), prepare=None) as settings:
+        yield settings
+
+
+@contextmanager
 def running_pipeline() -> Iterator[Pipeline]:
     """Give an open pipeline on running stores."""
     with running_stack() as settings, Pipeline(settings) as pipeline:
@@ -70,9 +77,14 @@ def scratch_pipeline(prefix: str) -> Iterator[Pipeline]:
             yield pipeline
 
 
+def _prepare(env: dict[str, str]) -> None:
+    """What the owner of a stack does before anyone uses it."""
+    migrate(env["MEMORY_POSTGRES_ADMIN_URL"])
+
+
 @contextmanager
-def _stack_of(settings: Settings) -> Iterator[Settings]:
-    with local_stack(settings, prepare=lambda env: _migrate(env["MEMORY_POSTGRES_ADMIN_URL"])) as env:
+def _stack_of(settings: Settings, prepare: Callable[[dict[str, str]], None] | None = _prepare) -> Iterator[Settings]:
+    with local_stack(settings, prepare=prepare) as env:
         earlier = {name: os.environ.get(name) for name in env}
         os.environ.update(env)
         try:
@@ -84,10 +96,6 @@ def _stack_of(settings: Settings) -> Iterator[Settings]:
                     os.environ.pop(name)
                 else:
                     os.environ[name] = value
-
-
-def _migrate(admin_url: str) -> None:
-    migrate(admin_url)
 
 
 def _install_instance_file(dagster_home: Path) -> None:

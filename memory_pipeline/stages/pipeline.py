@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -57,7 +57,10 @@ class Pipeline:
     def embedder(self) -> Embedder:
         from memory_pipeline.providers.registry import make_embedder
 
-        return make_embedder(self.settings)
+        embedder = make_embedder(self.settings)
+        if isinstance(embedder, AbstractContextManager):
+            self._open.enter_context(embedder)
+        return embedder
 
     @cached_property
     def enricher(self) -> Enricher:

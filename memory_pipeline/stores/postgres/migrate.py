@@ -58,11 +58,7 @@ def migrate(admin_url: str, migrations: Mapping[Migration, LiteralString] | None
     SchemaVersionError where the history does not fit what this process ships, or a migration fails.
     """
     shipped = shipped_migrations() if migrations is None else migrations
-    try:
-        connection = psycopg.connect(admin_url, autocommit=True, connect_timeout=10)
-    except psycopg.OperationalError as error:
-        raise StoreUnavailableError(f"Postgres can't be reached for migrating: {error}") from error
-    with connection:
+    with _connect(admin_url) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_LOCK])
         try:
             with connection.transaction():
@@ -79,6 +75,19 @@ def migrate(admin_url: str, migrations: Mapping[Migration, LiteralString] | None
             _apply(connection, migration, shipped[migration])
         connection.execute("SELECT pg_advisory_unlock(%s)", [_ADVISORY_LOCK])
         return [f"{migration.version:04d}_{migration.name}" for migration in pending]
+
+
+def _connect(admin_url: str) -> psycopg.Connection[tuple[object, ...]]:
+    try:
+        return psycopg.connect(admin_url, autocommit=True, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise StoreUnavailableError(f"Postgres can't be reached for migrating: {error}") from error
+
+
+def check_schema_at(admin_url: str) -> None:
+    """Compare only, as `check_schema` does. Raises StoreUnavailableError too."""
+    with _connect(admin_url) as connection:
+        check_schema(connection)
 
 
 def check_schema(

@@ -22,12 +22,17 @@ class User(NamedTuple):
     tenant_slug: str
 
 
-def ensure_tenant(connection: Connection, slug: str) -> UUID:
-    """Return the tenant with this slug, created if there is none."""
+def check_slug(slug: str) -> None:
+    """Raise NotFoundError where no tenant can have this slug."""
     if not _SLUG.fullmatch(slug):
         raise NotFoundError(
             f"{slug!r} can't be a tenant: a slug is lower-case letters, digits and hyphens, at most 63 of them."
         )
+
+
+def ensure_tenant(connection: Connection, slug: str) -> UUID:
+    """Return the tenant with this slug, created if there is none."""
+    check_slug(slug)
     connection.execute("INSERT INTO tenants (slug, name) VALUES (%s, %s) ON CONFLICT (slug) DO NOTHING", [slug, slug])
     return tenant_id_of(connection, slug)
 
