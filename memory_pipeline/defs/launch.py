@@ -15,7 +15,7 @@ import msgspec
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from memory_pipeline.defs.common import observed_progress
 from memory_pipeline.defs.partitions import PARTITION_START, weekly
