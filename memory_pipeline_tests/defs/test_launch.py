@@ -10,6 +10,11 @@ from datetime import date, timedelta
 import dagster as dg
 import msgspec
 import pytest
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 
 from memory_pipeline.defs.launch import Observer, RunReport, StepReport, materialize
 from memory_pipeline.local.processes import boot_id, process_identity
@@ -56,6 +61,23 @@ def planned_days(instance: dg.DagsterInstance, run_id: str) -> dict[str, list[st
     return planned
 
 
+def assert_days_known(instance: dg.DagsterInstance, reports: list[RunReport]) -> None:
+    """Every daily asset's days were announced, are materialized, and are so in what the UI asks for."""
+    days = days_of(WINDOW)
+    announced = {asset: report.run_id for report in reports for asset in report.assets}
+    planned = {report.run_id: planned_days(instance, report.run_id) for report in reports}
+    for asset in DAILY:
+        key, run_id = dg.AssetKey(asset), announced[asset]
+        assert planned[run_id][asset] == days
+        assert sorted(instance.get_materialized_partitions(key)) == days
+        (record,) = instance.get_asset_records([key])
+        assert record.asset_entry.last_run_id == run_id
+        assert record.asset_entry.last_materialization is not None
+        assert record.asset_entry.last_materialization.run_id == run_id
+    assert instance.get_materialized_partitions(dg.AssetKey("duckdb_analytics")) == set()
+    assert instance.get_materialized_partitions(dg.AssetKey("weekly_summaries")) == {FIRST_DAY.isoformat()}
+
+
 def days_of(window: DayWindow) -> list[str]:
     return [day.isoformat() for day in window.days()]
 
@@ -81,6 +103,7 @@ def test_everything_over_a_range_is_three_runs_and_every_check_passes(
     assert len(checks) == 11
     assert {str(evaluated[key].status) for key in checks} == {"AssetCheckExecutionRecordStatus.SUCCEEDED"}
 
+    assert_days_known(instance, reports)
     state = store_state(deployment.settings)
     found = sorted(memory[6] for memory in state["memories"] if memory[4] == "fact")
     assert found == sorted(FACTS * len(TENANTS))
@@ -88,17 +111,7 @@ def test_everything_over_a_range_is_three_runs_and_every_check_passes(
     assert {slug: len(entries) for slug, entries in state["chroma"].items()} == dict.fromkeys(TENANTS, DAYS + 1 + 8)
 
 
-def test_materializing_again_by_day_or_over_a_range_changes_no_store(deployment: Deployment) -> None:
-    add_sample(deployment.settings)
-    assert_sound(run(WINDOW, *EXPORTED))
-    first = store_state(deployment.settings)
-    assert_sound(run(DayWindow.of_day(FIRST_DAY + timedelta(days=2)), *EXPORTED))
-    assert store_state(deployment.settings) == first
-    assert_sound(run(WINDOW, *EXPORTED))
-    assert store_state(deployment.settings) == first
-
-
-def test_two_runs_at_once_leave_the_stores_as_one_does(deployment: Deployment) -> None:
+def test_days_materialized_at_once_and_again_leave_the_stores_as_once_does(deployment: Deployment) -> None:
     add_sample(deployment.settings)
     module = "memory_pipeline_tests.defs.materialize_process"
     command = [sys.executable, "-m", module, str(WINDOW.start), str(WINDOW.end), *EXPORTED]
@@ -124,36 +137,20 @@ def test_two_runs_at_once_leave_the_stores_as_one_does(deployment: Deployment) -
     assert sorted(memory[6] for memory in state["memories"] if memory[4] == "fact") == sorted(FACTS * len(TENANTS))
     with Pipeline(deployment.settings) as pipeline:
         assert audit(pipeline.database, pipeline.chroma, pipeline.embedder.model, seed=1).findings == 0
-    assert_sound(run(WINDOW, *EXPORTED))
-    assert store_state(deployment.settings) == state
+    for again in (DayWindow.of_day(FIRST_DAY + timedelta(days=2)), WINDOW):
+        assert_sound(run(again, *EXPORTED))
+        assert store_state(deployment.settings) == state
 
 
-def test_the_instance_knows_every_day_that_was_announced_and_materialized(
-    deployment: Deployment, instance: dg.DagsterInstance
-) -> None:
-    add_sample(deployment.settings)
-    (report,) = run(WINDOW, *DAILY)
-    days = days_of(WINDOW)
-    assert planned_days(instance, report.run_id) == dict.fromkeys(DAILY, days)
-    for asset in DAILY:
-        key = dg.AssetKey(asset)
-        assert sorted(instance.get_materialized_partitions(key)) == days
-        (record,) = instance.get_asset_records([key])
-        assert record.asset_entry.last_run_id == report.run_id
-        assert record.asset_entry.last_planned_materialization_run_id == report.run_id
-        assert record.asset_entry.last_materialization is not None
-        assert record.asset_entry.last_materialization.run_id == report.run_id
-    assert instance.get_materialized_partitions(dg.AssetKey("duckdb_analytics")) == set()
-
-
-def test_an_announcement_longer_than_one_statement_is_stored_whole(
-    deployment: Deployment, instance: dg.DagsterInstance
-) -> None:
+def test_an_announcement_longer_than_one_statement_is_stored_whole(instance: dg.DagsterInstance) -> None:
     window = DayWindow(date(2022, 1, 1), date(2025, 1, 1))
-    (report,) = run(window, "facts")
-    assert report.succeeded
-    assert planned_days(instance, report.run_id) == {"facts": days_of(window)}
-    assert len(instance.get_materialized_partitions(dg.AssetKey("facts"))) == 3 * 365 + 1
+    days = days_of(window)
+    tags = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
+    run_id = created_run(instance, "facts", tags)
+    assert planned_days(instance, run_id) == {"facts": days}
+    assert len(days) == 3 * 365 + 1
+    (record,) = instance.get_asset_records([dg.AssetKey("facts")])
+    assert record.asset_entry.last_run_id == run_id
 
 
 def test_two_runs_may_be_the_first_to_enter_a_pool(instance: dg.DagsterInstance) -> None:
@@ -169,8 +166,9 @@ def test_a_failing_asset_ends_the_run_with_its_sentence_and_its_days_show_as_fai
     add_sample(deployment.settings)
     deployment.embeddings.refuses = True
     ended: list[StepReport] = []
-    reports = list(materialize([], WINDOW, Observer(lambda name: None, lambda total, unit: None, ended.append)))
-    assert [report.succeeded for report in reports] == [True, True, False]
+    observer = Observer(lambda name: None, lambda total, unit: None, ended.append)
+    reports = list(materialize(DAILY[:4], WINDOW, observer))
+    assert [report.succeeded for report in reports] == [False]
     failed = {step.name: step.error for step in reports[-1].steps if not step.succeeded}
     assert list(failed) == ["memory_embeddings"]
     sentence = str(failed["memory_embeddings"])
@@ -248,11 +246,18 @@ def _left_by_a_dead_process(instance: dg.DagsterInstance) -> str:
 
 
 def _started_run(instance: dg.DagsterInstance, process: str) -> str:
+    run_id = created_run(instance, "facts", {"memory_pipeline/process": process, PARTITION_NAME_TAG: str(FIRST_DAY)})
+    started = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, "__ASSET_JOB", message="Started.")
+    instance.report_dagster_event(started, run_id)
+    return run_id
+
+
+def created_run(instance: dg.DagsterInstance, asset: str, tags: dict[str, str]) -> str:
+    """A run of one asset as it stands before it is executed."""
     from memory_pipeline.definitions import defs
 
-    job = defs.get_repository_def().get_implicit_job_def_for_assets([dg.AssetKey("facts")])
+    keys = frozenset({dg.AssetKey(asset)})
+    job = defs.get_repository_def().get_implicit_job_def_for_assets(list(keys))
     assert job is not None
-    created = instance.create_run_for_job(job, tags={"memory_pipeline/process": process})
-    started = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job.name, message="Started.")
-    instance.report_dagster_event(started, created.run_id)
-    return created.run_id
+    subset = job.get_subset(asset_selection=keys)
+    return instance.create_run_for_job(subset, tags=tags, asset_selection=keys).run_id
