@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from memory_pipeline.commands.importing import Rejections, import_records
 from memory_pipeline.commands.output import err, out, print_json
 from memory_pipeline.commands.session import scratch_pipeline
 from memory_pipeline.importers import ImportOptions, open_importer
+from memory_pipeline.importers.locomo import sample_email
 from memory_pipeline.model.errors import MemoryPipelineError
-from memory_pipeline.model.records import IncomingMessage, Rejection
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.serving.evaluation import evaluate_locomo, read_questions, recall_through_stores
 from memory_pipeline.stages.embed import embed
@@ -48,7 +47,7 @@ def eval_locomo_command(path: Path, *, json: bool) -> int:
         index_memories(pipeline.database, pipeline.chroma, pipeline.embedder.model, pipeline.embedder.dimension, window)
         with pipeline.database.transaction() as connection:
             users = {
-                sample.sample_id: find_user(connection, _email(sample.sample_id), _TENANT)
+                sample.sample_id: find_user(connection, sample_email(sample.sample_id), _TENANT)
                 for sample in read_questions(path)
             }
         asking = bar.add_task("asking", total=questions)
@@ -61,29 +60,14 @@ def eval_locomo_command(path: Path, *, json: bool) -> int:
     return 0
 
 
-def _email(sample_id: str) -> str:
-    return f"{sample_id}@locomo.example".lower()
-
-
 def _import(pipeline: Pipeline, path: Path) -> int:
     options = ImportOptions(
         partition_start=_EPOCH, max_message_bytes=pipeline.settings.max_message_bytes, now=datetime.now(UTC)
     )
     rejections = Rejections(quiet=False)
-    report = import_records(pipeline, _TENANT, None, _by_sample(open_importer("locomo", path, options)), rejections)
+    report = import_records(pipeline, _TENANT, None, open_importer("locomo", path, options), rejections)
     if report.rejected:
         raise MemoryPipelineError(
             f"{report.rejected} turns of {path} were rejected, so the measure would mean nothing."
         )
     return report.inserted
-
-
-def _by_sample(records: Iterator[IncomingMessage | Rejection]) -> Iterator[IncomingMessage | Rejection]:
-    """Give every sample a user of its own: memories of one must not answer questions about another."""
-    import msgspec
-
-    for record in records:
-        if isinstance(record, IncomingMessage):
-            yield msgspec.structs.replace(record, user_email=_email(record.source_conversation_id))
-        else:
-            yield record

@@ -1,8 +1,8 @@
 """Taking messages in: from records of any source to rows of one tenant, in batches that are all or nothing.
 
 A message is identified by its source and source id. Sending it again changes nothing; sending other content under the
-same id is refused, and the message that was there stays. What is refused or repeated never depends on how the records
-fall into batches: the first in the order of the records counts.
+same id, or the same in another conversation or for another user, is refused, and the message that was there stays. What
+is refused or repeated never depends on how the records fall into batches: the first in the order of the records counts.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from memory_pipeline.stores.postgres.messages import (
     ConversationRow,
     IncomingRow,
     Inserted,
+    MessageIdentity,
     MessageKey,
     insert_messages,
 )
@@ -79,13 +80,13 @@ class UserDirectory:
 
 
 class Batch:
-    """Messages of one transaction, with what is to be told about each. Hashes are of role, speaker and content."""
+    """Messages of one transaction, with what is to be told about each."""
 
     def __init__(self) -> None:
         self.rows: dict[MessageKey, tuple[IncomingRow, str]] = {}
         """Rows with their origins."""
-        self.repeats: list[tuple[MessageKey, bytes, str]] = []
-        """Key, hash and origin of records under a key that is taken within this batch."""
+        self.repeats: list[tuple[MessageKey, MessageIdentity, str]] = []
+        """Key, identity and origin of records under a key that is taken within this batch."""
         self.conversations: dict[str, tuple[tuple[datetime, int], ConversationRow]] = {}
         """By id, with the time and position of the turn they are described by: the earliest."""
         self.characters = 0
@@ -127,8 +128,8 @@ class Written(msgspec.Struct):
     """What became of the rows of a batch."""
 
     inserted: int
-    conflicting: dict[MessageKey, bytes]
-    """Rows whose id is taken by other content, with the hash of that content."""
+    conflicting: dict[MessageKey, MessageIdentity]
+    """Rows whose id is taken by another message, with the identity of that message."""
     refused: dict[MessageKey, str]
     """Rows that Postgres can't store, with the reason."""
 
@@ -209,11 +210,11 @@ def _settle(batch: Batch, written: Written, report: IngestReport, reject: Callab
             reject(_conflict(origin, key))
         elif key in written.refused:
             reject(_refusal(origin, written.refused[key]))
-    for key, content_hash, origin in batch.repeats:
+    for key, identity, origin in batch.repeats:
         row, _origin = batch.rows[key]
         if key in written.refused:
             reject(_refusal(origin, f"the record before it under message id {key[1]!r} was refused"))
-        elif content_hash == written.conflicting.get(key, _hash(row)):
+        elif identity == written.conflicting.get(key, _identity(row)):
             report.duplicates += 1
         else:
             reject(_conflict(origin, key))
@@ -234,10 +235,10 @@ def _batches(
             continue
         key = (record.source, record.source_message_id)
         try:
-            if key in batch.rows:
-                batch.repeats.append((key, _hash(record), record.origin))
-            elif isinstance(prepared := prepare_row(tenant_id.hex, users, record), Rejection):
+            if isinstance(prepared := prepare_row(tenant_id.hex, users, record), Rejection):
                 reject(prepared)
+            elif key in batch.rows:
+                batch.repeats.append((key, _identity(prepared), record.origin))
             else:
                 batch.add(prepared, record)
         except UnicodeEncodeError as error:
@@ -285,14 +286,14 @@ def no_user(origin: str) -> Rejection:
     )
 
 
-def _hash(turn: IncomingMessage | IncomingRow) -> bytes:
-    return ids.message_hash(turn.role, turn.speaker, turn.content)
+def _identity(row: IncomingRow) -> MessageIdentity:
+    return MessageIdentity(ids.message_hash(row.role, row.speaker, row.content), row.conversation_id, row.user_id)
 
 
 def _conflict(origin: str, key: MessageKey) -> Rejection:
     return Rejection(
         origin=origin,
-        reason=f"message id {key[1]!r} is taken by a message with other content",
+        reason=f"message id {key[1]!r} is taken by another message (other content, conversation or user)",
         remedy="messages are append-only: give the changed message an id of its own, or leave it out",
     )
 

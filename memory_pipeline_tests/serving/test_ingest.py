@@ -194,11 +194,11 @@ def test_long_messages_end_a_batch_early(intake: Intake, monkeypatch: pytest.Mon
     assert [detail for (detail,) in intake.read("SELECT detail FROM events")] == [{"messages": 2}] * 3
 
 
-def test_the_same_message_in_another_place_or_time_is_there_already(intake: Intake) -> None:
+def test_the_same_message_at_another_time_is_there_already(intake: Intake) -> None:
     intake.take([said("m1")])
     before = intake.state()
-    moved = said("m1", source_conversation_id="c2", sent_at=START + timedelta(days=1), position=7)
-    assert counts(intake.take([moved])[0]) == (0, 1, 0)
+    later = said("m1", sent_at=START + timedelta(days=1), position=7)
+    assert counts(intake.take([later, later])[0]) == (0, 2, 0)
     assert intake.state() == before
 
 
@@ -210,7 +210,7 @@ def test_the_same_id_of_another_source_or_tenant_is_another_message(intake: Inta
     assert intake.contents(intake.tenant("globex")) == {"m1": "Globex said this."}
 
 
-# -- the same id, other content --
+# -- the same id, another message --
 
 
 @pytest.mark.parametrize(
@@ -220,10 +220,12 @@ def test_the_same_id_of_another_source_or_tenant_is_another_message(intake: Inta
         said("m1", role=Role.ASSISTANT),
         said("m1", speaker="Bea"),
         said("m1", "I moved to Lisbon. "),
+        said("m1", source_conversation_id="c2"),
+        said("m1", user_email="bob@acme.example"),
     ],
-    ids=["content", "role", "speaker", "space"],
+    ids=["content", "role", "speaker", "space", "conversation", "user"],
 )
-def test_other_content_under_a_taken_id_is_refused_by_name_and_the_good_ones_are_kept(
+def test_another_message_under_a_taken_id_is_refused_by_name_and_the_good_ones_are_kept(
     intake: Intake, changed: IncomingMessage
 ) -> None:
     intake.take([said("m1")])
@@ -231,8 +233,14 @@ def test_other_content_under_a_taken_id_is_refused_by_name_and_the_good_ones_are
     report, (rejection,) = intake.take([said("m0"), changed, said("m2")])
     assert counts(report) == (2, 0, 1)
     assert rejection.origin == "chat.jsonl:7"
-    assert "'m1'" in rejection.reason
+    assert "'m1' is taken by another message (other content, conversation or user)" in rejection.reason
     assert rejection.remedy
+    report, (rejection,) = intake.take([said("m1"), changed, said("m1")])  # judged within the batch
+    assert counts(report) == (0, 2, 1)
+    assert rejection.origin == "chat.jsonl:7"
+    report, (rejection,) = intake.take([said("m1"), changed, said("m1")], intake.tenant("globex"))
+    assert counts(report) == (1, 1, 1)
+    assert rejection.origin == "chat.jsonl:7"
     assert intake.contents() == dict.fromkeys(["m0", "m1", "m2"], "I moved to Lisbon.")
 
 
@@ -244,7 +252,7 @@ def test_a_separator_within_a_speaker_does_not_make_two_messages_look_alike(inta
 def test_a_refused_or_repeated_message_leaves_no_empty_conversation(intake: Intake) -> None:
     intake.take([said("m1"), said("m2")])
     elsewhere = [said("m1", "Other.", source_conversation_id="c2"), said("m2", source_conversation_id="c3")]
-    assert counts(intake.take(elsewhere)[0]) == (0, 1, 1)
+    assert counts(intake.take(elsewhere)[0]) == (0, 0, 2)
     assert intake.read("SELECT source_conversation_id FROM conversations") == [("c1",)]
 
 
@@ -306,34 +314,52 @@ def test_a_conversation_is_described_by_its_first_turn_even_where_a_later_batch_
     assert lone_intake.read(query) == [("bob@acme.example", "First", "one")]
 
 
+_Variant = tuple[str, str, str]
+"""Content, conversation and user: what is another message where one of them is another."""
+
+_variants: st.SearchStrategy[_Variant] = st.sampled_from(
+    [("x", "c1", USER), ("y", "c1", USER), ("x", "c2", USER), ("x", "c1", "bob@acme.example")]
+)
+
+
+def variant(name: str, found: _Variant) -> IncomingMessage:
+    content, conversation, user = found
+    return said(name, content, source_conversation_id=conversation, user_email=user)
+
+
 @hypothesis_settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 @given(
-    stored=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=2),
-    records=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz")), max_size=14),
+    stored=st.lists(st.tuples(st.sampled_from("abc"), _variants), max_size=2),
+    records=st.lists(st.tuples(st.sampled_from("abcd"), _variants), max_size=14),
     batch_messages=st.integers(1, 6),
 )
 def test_any_batches_end_as_one_record_after_the_other_would(
-    intake: Intake, stored: list[tuple[str, str]], records: list[tuple[str, str]], batch_messages: int
+    intake: Intake, stored: list[tuple[str, _Variant]], records: list[tuple[str, _Variant]], batch_messages: int
 ) -> None:
     tenant_id = intake.tenant(f"example-{next(_tenants)}")
-    intake.take([said(name, content) for name, content in stored], tenant_id)
-    expected: dict[str, str] = {}
-    for name, content in stored:
-        expected.setdefault(name, content)
+    intake.take([variant(name, found) for name, found in stored], tenant_id)
+    expected: dict[str, _Variant] = {}
+    for name, found in stored:
+        expected.setdefault(name, found)
     already = len(expected)
     duplicates = rejected = 0
-    for name, content in records:
-        if expected.setdefault(name, content) != content:
+    for name, found in records:
+        if expected.setdefault(name, found) != found:
             rejected += 1
         else:
             duplicates += 1
     inserted = len(expected) - already
-    messages = [said(name, content) for name, content in records]
+    messages = [variant(name, found) for name, found in records]
     report, _rejections = intake.take(messages, tenant_id, batch_messages=batch_messages)
     assert counts(report) == (inserted, duplicates - inserted, rejected)
-    assert intake.contents(tenant_id) == expected
+    query = (
+        "SELECT source_message_id, content, source_conversation_id, email FROM messages m"
+        " JOIN conversations USING (tenant_id, conversation_id)"
+        " JOIN users u ON u.tenant_id = m.tenant_id AND u.user_id = m.user_id"
+    )
+    assert {name: tuple(found) for name, *found in intake.read(query, tenant_id)} == expected
 
 
 # -- what is made of a message --

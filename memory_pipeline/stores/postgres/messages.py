@@ -23,6 +23,16 @@ MessageKey = tuple[str, str]
 """Source and source message id."""
 
 
+class MessageIdentity(NamedTuple):
+    """What must be the same for two records under one key to be one message; the time may differ."""
+
+    content_hash: bytes
+    """Of role, speaker and content."""
+    conversation_id: str
+    """Hexadecimal text; so too the user id."""
+    user_id: str
+
+
 class ConversationRow(NamedTuple):
     """What is stored of a conversation that is new. Ids are hexadecimal text."""
 
@@ -60,8 +70,8 @@ class Inserted(NamedTuple):
     """What became of one batch; what was neither inserted nor in conflict was there already."""
 
     inserted: int
-    conflicting: Mapping[MessageKey, bytes]
-    """Rows whose id is taken by other content, with the hash of that content."""
+    conflicting: Mapping[MessageKey, MessageIdentity]
+    """Rows whose id is taken by another message, with the identity of that message."""
 
 
 class MessageDay(NamedTuple):
@@ -142,7 +152,11 @@ def insert_messages(
         return Inserted(inserted, {})
     conflicts = connection.execute(sql(PACKAGE, "conflicting_messages")).fetchall()
     return Inserted(
-        inserted, {(source, source_message_id): content_hash for source, source_message_id, content_hash in conflicts}
+        inserted,
+        {
+            (source, source_message_id): MessageIdentity(content_hash, conversation_id.hex, user_id.hex)
+            for source, source_message_id, content_hash, conversation_id, user_id in conflicts
+        },
     )
 
 
