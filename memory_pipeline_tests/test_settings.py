@@ -78,7 +78,7 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MEMORY_PARTITION_START", "2023-02-29", "date"),
         ("MEMORY_RETRY_ATTEMPTS", "-1", "greater than or equal to 0"),
         ("MEMORY_RETRY_ATTEMPTS", "many", "integer"),
-        ("MEMORY_API_PORT", "65536", "less than or equal to 65535"),
+        ("MEMORY_UI_PORT", "65536", "less than or equal to 65535"),
         ("MEMORY_EMBEDDER", "gpt", "'minilm' or 'openai'"),
         ("MEMORY_ENRICHER", "?", "'local'"),
         ("MEMORY_MAX_MESSAGE_BYTES", "999", "greater than or equal to 1000"),
@@ -98,16 +98,16 @@ def test_a_bad_value_is_one_line_that_names_variable_and_value(
 
 
 def test_all_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEMORY_API_PORT", "0")
+    monkeypatch.setenv("MEMORY_UI_PORT", "0")
     monkeypatch.setenv("MEMORY_UI_PORT", "http")
-    with pytest.raises(SettingsError, match=r"MEMORY_API_PORT='0': .*; MEMORY_UI_PORT='http': "):
+    with pytest.raises(SettingsError, match=r"MEMORY_UI_PORT='0': .*; MEMORY_UI_PORT='http': "):
         load_settings()
 
 
 def test_settings_given_by_the_program_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMORY_HOME", "/elsewhere")
     assert load_settings(home=Path("/here")).home == Path("/here")
-    with pytest.raises(SettingsError, match="MEMORY_API_PORT=0"):
+    with pytest.raises(SettingsError, match="MEMORY_UI_PORT=0"):
         load_settings(ui_port=0)
 
 
