@@ -98,9 +98,9 @@ def test_a_bad_value_is_one_line_that_names_variable_and_value(
 
 
 def test_all_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEMORY_UI_PORT", "0")
+    monkeypatch.setenv("MEMORY_EXPORT_GENERATIONS", "0")
     monkeypatch.setenv("MEMORY_UI_PORT", "http")
-    with pytest.raises(SettingsError, match=r"MEMORY_UI_PORT='0': .*; MEMORY_UI_PORT='http': "):
+    with pytest.raises(SettingsError, match=r"MEMORY_EXPORT_GENERATIONS='0': .*; MEMORY_UI_PORT='http': "):
         load_settings()
 
 
