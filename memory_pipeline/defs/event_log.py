@@ -20,7 +20,7 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import PostgresEventLogStorage
 from dagster_postgres.utils import pg_url_from_config
-from psycopg2.errors import InFailedSqlTransaction  # type: ignore[import-untyped]
+from psycopg2.errors import InFailedSqlTransaction
 from sqlalchemy.exc import InternalError
 
 _ROWS_PER_INSERT = 1_000

@@ -6,21 +6,27 @@ once is three runs in a row: enrichment by day, summaries by week, and then all 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import msgspec
 from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.errors import DagsterInvalidConfigError
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from dagster_shared.error import SerializableErrorInfo
+from sqlalchemy.exc import OperationalError
 
 from memory_pipeline.defs.common import observed_progress
 from memory_pipeline.defs.partitions import PARTITION_START, weekly
 from memory_pipeline.local.processes import ProcessIdentity, boot_id, own_identity
-from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError
+from memory_pipeline.local.stack import RESTARTED_MARK
+from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError, SettingsError, StoreUnavailableError
 from memory_pipeline.model.window import DayWindow
 
 _PROCESS_TAG = "memory_pipeline/process"
@@ -72,8 +78,7 @@ def materialize(selection: Sequence[str], window: DayWindow, observer: Observer)
     if unknown:
         raise NotFoundError(f"there is no asset {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
     chosen = [known[name] for name in selection] or list(known.values())
-    with dg.DagsterInstance.get() as instance:
-        _fail_runs_of_dead_processes(instance)
+    with _opened_instance() as instance:
         for keys in _runs(graph, chosen):
             report = _execute(repository, instance, keys, _tags(graph, keys, window), observer)
             yield report
@@ -114,18 +119,57 @@ def _monday(day: date) -> date:
     return day - timedelta(days=day.weekday())
 
 
-def _fail_runs_of_dead_processes(instance: dg.DagsterInstance) -> None:
-    """End the runs of commands that were killed: nobody else would, and their pool slots would be held for ever.
+def end_dead_runs() -> None:
+    """End runs that nobody executes any more; for whoever starts Dagster on these stores."""
+    with _opened_instance():
+        pass
 
-    Runs of the daemon are its own to watch (run monitoring); ours carry the process they live in as a tag.
+
+def check_instance() -> str:
+    """Ask Dagster's own database for something and return how it is stored. Raises as `materialize` does."""
+    with _opened_instance() as instance:
+        return f"{instance.get_runs_count()} runs in {type(instance.event_log_storage).__name__}"
+
+
+@contextmanager
+def _opened_instance() -> Iterator[dg.DagsterInstance]:
+    if not os.environ.get("MEMORY_DAGSTER_POSTGRES_URL"):
+        raise SettingsError(
+            "MEMORY_DAGSTER_POSTGRES_URL is not set; Dagster keeps its runs in a Postgres database of its own. "
+            "Name one beside the other MEMORY_*_URL settings."
+        )
+    try:
+        instance = dg.DagsterInstance.get()
+    except (OperationalError, DagsterInvalidConfigError) as error:
+        raise StoreUnavailableError(
+            f"Dagster's database can't be opened: {error}. Mend MEMORY_DAGSTER_POSTGRES_URL."
+        ) from error
+    with instance:
+        _fail_dead_runs(instance)
+        yield instance
+
+
+def _fail_dead_runs(instance: dg.DagsterInstance) -> None:
+    """End the runs of processes that are gone: nobody else would, and their pool slots would be held for ever.
+
+    Runs of our commands carry the process they live in as a tag. Those of the daemon don't, and run monitoring can't
+    see the workers of the default launcher either; but when the stores were restarted, they are all gone.
     """
-    unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
+    mark = Path(os.environ["DAGSTER_HOME"]) / RESTARTED_MARK
+    restarted = mark.exists()
+    unfinished = [
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    ]
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
         process = run.tags.get(_PROCESS_TAG)
-        if process is None or _is_alive(process):
+        if _is_alive(process) if process is not None else not restarted:
             continue
-        instance.report_run_failed(run, "The command that executed this run was killed. Materialize again.")
+        instance.report_run_failed(run, "The process that executed this run is gone. Materialize again.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    mark.unlink(missing_ok=True)
 
 
 def _own_process() -> str:

@@ -50,7 +50,8 @@ class RelationKind(StrEnum):
     RELATED = "related"
 
 
-class IncomingMessage(msgspec.Struct, frozen=True, kw_only=True):
+# gc=False: a message can't be part of a cycle, and an import holds tens of thousands that the collector would walk.
+class IncomingMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One chat turn as an importer or the API hands it in, before it has ids of ours.
 
     `source` and `source_message_id` identify it for ever within a tenant: sending it again changes nothing.
@@ -101,9 +102,11 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 class FactDraft(msgspec.Struct, frozen=True, kw_only=True):
     """A statement found in one message, before it has an id.
 
-    `slot` names what can be true only once at a time for the subject ("lives_in", "favourite:colour",
-    "preference:coffee"): a later fact in the same slot with another object (or polarity) supersedes the earlier one.
-    None means the fact stands beside all others.
+    `slot` names what can be true only once at a time for the subject. In "lives_in" or "favourite:colour" a later fact
+    with another object supersedes the earlier one, and so does one that negates the same object. A slot with a thing of
+    its own ("preference:coffee", any "family:thing" but favourites) holds a yes or a no, however the object is worded:
+    only a later fact of the other polarity (predicate `dislikes` is a no) supersedes. None means the fact stands beside
+    all others.
     """
 
     subject: str

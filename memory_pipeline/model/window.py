@@ -37,6 +37,16 @@ class DayWindow(msgspec.Struct, frozen=True):
     def end_time(self) -> datetime:
         return datetime.combine(self.end, time(), tzinfo=UTC)
 
+    def whole_weeks(self) -> DayWindow:
+        """Return the weeks (Monday to Monday) that the window touches."""
+        if self.start == self.end:
+            return self
+        end = self.end.toordinal() + -self.end.weekday() % 7
+        return DayWindow(
+            self.start - timedelta(days=self.start.weekday()),
+            date.fromordinal(min(end, date.max.toordinal())),
+        )
+
     def days(self) -> Iterator[date]:
         day = self.start
         while day < self.end:

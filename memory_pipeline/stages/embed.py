@@ -12,10 +12,13 @@ import numpy as np
 from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
 from memory_pipeline.model.window import DayWindow, Progress, no_progress
 from memory_pipeline.providers.base import Embedder, Vectors
-from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.providers.vectors import unit_vectors
+from memory_pipeline.stores.postgres.database import Connection, Database
+from memory_pipeline.stores.postgres.due import DueMemory, due_batches
 from memory_pipeline.stores.postgres.embeddings import (
     MadeEmbedding,
     Unembedded,
+    due_embeddings,
     reuse_embeddings,
     take_unembedded,
     write_embeddings,
@@ -23,6 +26,12 @@ from memory_pipeline.stores.postgres.embeddings import (
 from memory_pipeline.stores.postgres.enrichment import Failure, mark_failed
 
 BATCH_TEXTS = 1_024
+
+_TOO_MANY_TO_BLAME = 8
+_PLAIN_TEXT = "The weather is fine today."
+
+Row = np.ndarray
+"""One vector of float32."""
 
 
 class EmbedReport(msgspec.Struct):
@@ -45,23 +54,32 @@ def embed(
     progress: Progress = no_progress,
     batch_texts: int = BATCH_TEXTS,
 ) -> EmbedReport:
-    """Give every memory of the window a vector. One transaction a batch, so that what is made is kept."""
+    """Give every memory of the window, and every summary of its weeks, a vector. One transaction a batch.
+
+    Raises ProviderUnavailableError where the model can't be used, or refuses whatever it is given; batches made before
+    are kept.
+    """
     report = EmbedReport()
     started = time.monotonic()
-    with database.transaction() as connection:
-        report.reused = reuse_embeddings(connection, window, embedder.model)
-    while True:
+
+    def read_page(connection: Connection, after: DueMemory, limit: int) -> list[DueMemory]:
+        return due_embeddings(connection, window, embedder.model, after, limit)
+
+    for batch in due_batches(database, read_page, window.whole_weeks().start, batch_texts):
         with database.transaction() as connection:
-            due = take_unembedded(connection, window, embedder.model, batch_texts)
-            if not due:
-                break
-            made, failures, embedded = _embed_batch(embedder, due)
+            due = take_unembedded(connection, embedder.model, batch)
+            if not due:  # another run has done them, or holds them
+                continue
+            copied = reuse_embeddings(connection, embedder.model, due)
+            known = set(copied)
+            new = [memory for memory in due if (memory.tenant_id, memory.memory_id) not in known]
+            made, failures, embedded = _embed_batch(embedder, new)
             write_embeddings(connection, embedder.model, made)
             if failures:
                 mark_failed(connection, failures)
         report.memories += len(due) - len(failures)
         report.texts_embedded += embedded
-        report.reused += len(made) - embedded
+        report.reused += len(copied) + len(made) - embedded
         report.failed += len(failures)
         progress(len(due))
     report.seconds = time.monotonic() - started
@@ -69,41 +87,96 @@ def embed(
 
 
 def _embed_batch(embedder: Embedder, due: Sequence[Unembedded]) -> tuple[list[MadeEmbedding], list[Failure], int]:
-    """Embed each distinct text of a tenant once; a text that the model can't take fails alone."""
+    """Embed each distinct text of a tenant once; a text that the model can't take fails alone.
+
+    Returns what was made, what failed, and how many of the vectors made come from the model (the others are copies).
+    """
     by_text: dict[tuple[UUID, bytes], list[Unembedded]] = {}
     for memory in due:
         by_text.setdefault((memory.tenant_id, memory.content_hash), []).append(memory)
-    chunks = [embedder.chunk(memories[0].content) for memories in by_text.values()]
-    flat = [chunk for pieces in chunks for chunk in pieces]
-    vectors = _embed_or_isolate(embedder, flat)
+    chunks = [_chunks(embedder, memories[0].content) for memories in by_text.values()]
+    vectors = iter(_embed_texts(embedder, [text for pieces in chunks for text in pieces if isinstance(text, str)]))
 
     made: list[MadeEmbedding] = []
     failures: list[Failure] = []
-    position = 0
+    embedded = refused_texts = 0
     for pieces, memories in zip(chunks, by_text.values(), strict=True):
-        rows = vectors[position : position + len(pieces)]
-        position += len(pieces)
-        refused = [row for row in rows if isinstance(row, ProviderError)]
-        for memory in memories:
-            if refused:
-                failures.append(Failure(memory.tenant_id, memory.memory_id, "ProviderError", str(refused[0])))
-                continue
-            made.extend(
-                MadeEmbedding(memory.tenant_id, memory.memory_id, number, len(pieces), row, memory.content_hash)
-                for number, row in enumerate(rows)
-            )
-    return made, failures, sum(not isinstance(row, ProviderError) for row in vectors)
+        rows = [next(vectors) if isinstance(piece, str) else piece for piece in pieces]
+        refused = next((row for row in rows if isinstance(row, ProviderError)), None)
+        if refused is not None:
+            refused_texts += 1
+            failures.extend(Failure.of(memory.tenant_id, memory.memory_id, refused) for memory in memories)
+            continue
+        embedded += len(rows)
+        made.extend(
+            MadeEmbedding(memory.tenant_id, memory.memory_id, number, len(rows), row, memory.content_hash)
+            for memory in memories
+            for number, row in enumerate(rows)
+        )
+    if refused_texts == len(by_text) >= _TOO_MANY_TO_BLAME:
+        raise ProviderUnavailableError(
+            f"Embedding model {embedder.model} refused all {refused_texts} texts of a batch, so the model or its "
+            "settings are to blame rather than the texts; none was marked as failed. "
+            f"The last refusal: {failures[-1].failure_text}"
+        )
+    return made, failures, embedded
 
 
-def _embed_or_isolate(embedder: Embedder, texts: Sequence[str]) -> list[np.ndarray | ProviderError]:
-    """Embed texts; where the model refuses a batch, halve it until the texts to blame stand alone."""
+def _chunks(embedder: Embedder, text: str) -> Sequence[str | ProviderError]:
+    """Split a text into the pieces to embed, at least one, or return the reason why that can't be done."""
     try:
-        vectors: Vectors = embedder.embed(texts)
-        return list(vectors)
+        return embedder.chunk(text) or [
+            ProviderError(
+                f"Embedding model {embedder.model} split the text into no pieces, so nothing can be embedded."
+            )
+        ]
     except ProviderUnavailableError:
         raise
     except ProviderError as error:
-        if len(texts) == 1:
-            return [error]
+        return [error]
+
+
+def _embed_texts(embedder: Embedder, texts: Sequence[str]) -> list[Row | ProviderError]:
+    """Embed texts, each to its vector or to the reason why it has none.
+
+    Raises ProviderUnavailableError where the model refuses even a plain sentence: then no text is to blame, and asking
+    for each by itself would only cost.
+    """
+    if not texts:
+        return []
+    try:
+        return list(_vectors(embedder, texts))
+    except ProviderUnavailableError:
+        raise
+    except ProviderError as error:
+        try:
+            _vectors(embedder, [_PLAIN_TEXT])
+        except ProviderUnavailableError:
+            raise
+        except ProviderError as plain_error:
+            raise ProviderUnavailableError(
+                f"Embedding model {embedder.model} refuses even a plain sentence, so the model or its settings are to "
+                f"blame; no text was marked as failed. It said: {plain_error}"
+            ) from error
+        return _isolate(embedder, texts, error)
+
+
+def _isolate(embedder: Embedder, texts: Sequence[str], error: ProviderError) -> list[Row | ProviderError]:
+    """Halve texts that the model refuses together until those to blame stand alone."""
+    if len(texts) == 1:
+        return [error]
+    rows: list[Row | ProviderError] = []
     middle = len(texts) // 2
-    return _embed_or_isolate(embedder, texts[:middle]) + _embed_or_isolate(embedder, texts[middle:])
+    for half in (texts[:middle], texts[middle:]):
+        try:
+            rows.extend(_vectors(embedder, half))
+        except ProviderUnavailableError:
+            raise
+        except ProviderError as refusal:
+            rows.extend(_isolate(embedder, half, refusal))
+    return rows
+
+
+def _vectors(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+    """Embed texts and check what any embedder has to keep to: one finite vector each, of the dimension."""
+    return unit_vectors(embedder.embed(texts), len(texts), embedder.dimension, embedder.model)

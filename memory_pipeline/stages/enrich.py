@@ -1,7 +1,8 @@
 """Enrichment: every new message is read once by the enricher, and what it finds is stored as facts.
 
-A message that makes the enricher fail goes to the dead letters with the reason; its neighbours are not held up. When
-the enricher's version changes, the messages of a window are read again: facts that come out alike are not touched.
+A message that makes the enricher fail, or answer what can't be stored, goes to the dead letters with the reason; its
+neighbours are not held up. When the enricher's version changes, the messages of a window are read again: facts that
+come out alike are not touched.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import time
 import msgspec
 
 from memory_pipeline.model import ids
-from memory_pipeline.model.errors import ProviderUnavailableError
+from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
 from memory_pipeline.model.records import FactDraft, Role, Turn
+from memory_pipeline.model.validation import check_text
 from memory_pipeline.model.window import DayWindow, Progress, no_progress
 from memory_pipeline.providers.base import Enricher
-from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.database import Connection, Database
+from memory_pipeline.stores.postgres.due import DueMemory, due_batches
 from memory_pipeline.stores.postgres.enrichment import (
     Failure,
     FoundFact,
     UnreadEpisode,
+    due_episodes,
     mark_failed,
     take_unenriched,
     write_facts,
@@ -46,15 +50,22 @@ def enrich(
     progress: Progress = no_progress,
     batch_episodes: int = BATCH_EPISODES,
 ) -> EnrichReport:
-    """Read every message of the window that this version of the enricher has not read. One transaction a batch."""
+    """Read every message of the window that this version of the enricher has not read. One transaction a batch.
+
+    Raises ProviderUnavailableError where the enricher can't be used; what it had not read stays pending.
+    """
     report = EnrichReport()
     started = time.monotonic()
     name = f"{enricher.name}@{enricher.version}"
-    while True:
+
+    def read_page(connection: Connection, after: DueMemory, limit: int) -> list[DueMemory]:
+        return due_episodes(connection, window, name, after, limit)
+
+    for batch in due_batches(database, read_page, window.start, batch_episodes):
         with database.transaction() as connection:
-            episodes = take_unenriched(connection, window, name, batch_episodes)
-            if not episodes:
-                break
+            episodes = take_unenriched(connection, name, batch)
+            if not episodes:  # another run has read them, or holds them
+                continue
             read, facts, failures = _read(enricher, episodes)
             written, withdrawn = write_facts(connection, name, read, facts)
             if failures:
@@ -76,18 +87,14 @@ def _read(
     failures: list[Failure] = []
     for episode in episodes:
         try:
-            drafts = enricher.enrich(_turn(episode))
+            found = [_fact(episode, enricher.name, draft) for draft in enricher.enrich(_turn(episode))]
         except ProviderUnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the record keeps the reason
-            failures.append(
-                Failure(episode.tenant_id, episode.memory_id, type(error).__name__, str(error) or "no text")
-            )
+            failures.append(Failure.of(episode.tenant_id, episode.memory_id, error))
             continue
         read.append(episode)
-        facts.extend(
-            {fact.memory_id: fact for fact in (_fact(episode, enricher.name, draft) for draft in drafts)}.values()
-        )
+        facts.extend({fact.memory_id: fact for fact in found}.values())
     return read, facts, failures
 
 
@@ -103,10 +110,22 @@ def _turn(episode: UnreadEpisode) -> Turn:
 
 
 def _fact(episode: UnreadEpisode, enricher: str, draft: FactDraft) -> FoundFact:
+    """Return the row of a fact. Raises ProviderError where Postgres would refuse it, and the whole batch with it."""
+    texts = {"subject": draft.subject, "predicate": draft.predicate, "object": draft.object}
+    for name, text in {**texts, "statement": draft.statement, "slot": draft.slot or "none"}.items():
+        problem = check_text(name, text)
+        if problem is not None or not text:
+            reason = problem.reason if problem else f"the {name} is empty"
+            raise ProviderError(f"Enricher {enricher} answered with a fact that can't be stored: {reason}.")
+    if not 0 <= draft.confidence <= 1:
+        raise ProviderError(f"Enricher {enricher} answered with confidence {draft.confidence}, which is not in 0 to 1.")
+    for moment in (draft.valid_from, draft.valid_to):
+        if moment is not None and moment.utcoffset() is None:
+            raise ProviderError(f"Enricher {enricher} answered with the time {moment}, which has no time zone.")
     return FoundFact(
         tenant_id=episode.tenant_id,
         memory_id=ids.fact_id(
-            episode.message_id, enricher, draft.subject, draft.predicate, draft.object, draft.negated
+            episode.message_id, enricher, draft.subject, draft.predicate, draft.object, draft.negated, draft.slot
         ),
         user_id=episode.user_id,
         conversation_id=episode.conversation_id,

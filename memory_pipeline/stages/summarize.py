@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from memory_pipeline.model import ids
+from memory_pipeline.model.errors import ProviderError
 from memory_pipeline.model.records import Role, Turn
 from memory_pipeline.model.window import DayWindow, Progress, no_progress
 from memory_pipeline.providers.base import Summarizer
@@ -17,6 +18,7 @@ from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.summaries import (
     WeeklyTurn,
     facts_of_week,
+    lock_week,
     turns_by_user,
     withdraw_summaries,
     write_summary,
@@ -35,10 +37,10 @@ class SummarizeReport(msgspec.Struct):
 
 def weeks_of(window: DayWindow) -> Iterator[DayWindow]:
     """Yield the weeks (Monday to Monday) that the window touches."""
-    monday = window.start - timedelta(days=window.start.weekday())
-    while monday < window.end:
-        yield DayWindow(monday, monday + timedelta(days=7))
-        monday += timedelta(days=7)
+    weeks = window.whole_weeks()
+    for monday in weeks.days():
+        if monday.weekday() == 0:
+            yield DayWindow(monday, monday + timedelta(days=7))
 
 
 def summarize(
@@ -49,6 +51,7 @@ def summarize(
     started = time.monotonic()
     for week in weeks_of(window):
         with database.transaction() as connection:
+            lock_week(connection, week.start)
             kept: list[UUID] = []
             for tenant_id, user_id, turns in turns_by_user(connection, week):
                 memory_id = ids.summary_id(tenant_id, user_id, week.start)
@@ -70,10 +73,18 @@ def _summarize_user(
     """Write one summary; return whether it changed, or None where nothing was worth one."""
     tenant_id, user_id = turns[0].tenant_id, turns[0].user_id
     facts = facts_of_week(connection, tenant_id, user_id, week)
-    content, sources = summarizer.summarize([_turn(turn) for turn in turns], facts)
+    content, indexes = summarizer.summarize([_turn(turn) for turn in turns], [fact.content for fact in facts])
     if not content:
         return None
-    rests_on = [turns[index] for index in sorted(sources)] or turns
+    if not set(indexes) <= set(range(len(turns))):
+        raise ProviderError(
+            f"Summarizer {summarizer.name} rests the summary of user {user_id} and the week from {week.start} on turns "
+            f"{sorted(indexes)}, but there are only {len(turns)}."
+        )
+    # Any fact may stand in the summary, so it rests on the messages of all: an erasure of one has to find it.
+    sources = {turns[index].message_id: turns[index].sent_at.astimezone(UTC).date() for index in indexes}
+    sources |= {message_id: fact.day for fact in facts for message_id in fact.source_message_ids}
+    sources = sources or {turn.message_id: turn.sent_at.astimezone(UTC).date() for turn in turns}
     return write_summary(
         connection,
         tenant_id=tenant_id,
@@ -81,8 +92,8 @@ def _summarize_user(
         user_id=user_id,
         week=week.start,
         content=content,
-        day=rests_on[0].sent_at.astimezone(UTC).date(),
-        source_message_ids=[turn.message_id for turn in rests_on],
+        day=min(sources.values()),
+        source_message_ids=sorted(sources),  # message ids sort by time
         summarizer=f"{summarizer.name}@{summarizer.version}",
     )
 

@@ -251,12 +251,21 @@ class ChromaStore:
                 page = found.get(limit=page_rows, offset=offset, include=["metadatas"])
             metadatas = page["metadatas"] or []
             for vector_id, metadata in zip(page["ids"], metadatas, strict=True):
-                known = cast(VectorMetadata, metadata)
-                memory_id, chunk = parse_vector_id(vector_id)
-                yield VectorEntry(memory_id, chunk, known["version"], bytes.fromhex(known["content_hash"]))
+                yield self._entry(collection, vector_id, cast(VectorMetadata, metadata))
             if len(page["ids"]) < page_rows:
                 return
             offset += page_rows
+
+    def _entry(self, collection: UUID, vector_id: str, metadata: VectorMetadata) -> VectorEntry:
+        try:
+            memory_id, chunk = parse_vector_id(vector_id)
+            return VectorEntry(memory_id, chunk, metadata["version"], bytes.fromhex(metadata["content_hash"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise MemoryPipelineError(
+                f"Chroma at {self.url}, collection {collection}: the entry {vector_id!r} was not written by this "
+                f"program ({error!r}). Delete it, or build the index again from Postgres: "
+                "`memory-pipeline rebuild-index`."
+            ) from error
 
     # -- the client --
 

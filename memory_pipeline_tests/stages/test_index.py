@@ -22,6 +22,7 @@ from memory_pipeline.model.ids import bucket_of, derive_hex, milliseconds, vecto
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages import index as index_stage
+from memory_pipeline.stages import vector_reader
 from memory_pipeline.stages.index import IndexReport, TenantIndexReport, index_memories, rebuild_index
 from memory_pipeline.stores.chroma import ChromaStore, VectorEntry
 from memory_pipeline.stores.postgres.database import Database
@@ -257,12 +258,13 @@ def test_small_batches_and_small_requests_end_in_the_same_index(
     world: World, acme: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.remember(acme, *(f"text {number}" for number in range(23)), chunks=2)
+    monkeypatch.setattr(vector_reader, "_KEYS", 15)
     reported: list[int] = []
     assert world.index(batch_rows=5, progress=reported.append).added == 46
     assert reported == [5] * 9 + [1]
     world.assert_agrees(acme)
 
-    monkeypatch.setattr(index_stage, "_BATCH_BYTES", 3_000)  # two rows
+    monkeypatch.setattr(vector_reader, "_PAGE_BYTES", 3_000)  # two rows
     other = world.tenant("other")
     world.remember(other, "x" * 10_000, *(f"text {number}" for number in range(5)))
     reported.clear()
@@ -354,16 +356,19 @@ def test_a_shorter_content_loses_its_last_chunks(world: World, acme: UUID) -> No
     world.assert_agrees(acme)
 
 
-def test_a_window_touches_only_its_days(world: World, acme: UUID) -> None:
+def test_a_window_adds_only_its_days_and_follows_changes_of_what_is_indexed_on_any_day(
+    world: World, acme: UUID
+) -> None:
     [first] = world.remember(acme, "one", day=FIRST)
-    [second] = world.remember(acme, "two", day=SECOND)
-    assert world.index(DayWindow.of_day(SECOND)).added == 1
-    assert set(world.indexed(acme)) == {second}
+    second, third = world.remember(acme, "two", "three", day=SECOND)
+    assert world.index(DayWindow.of_day(SECOND)).added == 2
+    assert set(world.indexed(acme)) == {second, third}
     world.set_status(second, "deleted")
+    world.set_status(third, "superseded")
     report = world.index(DayWindow.of_day(FIRST))
-    assert (report.added, report.removed) == (1, 0)
-    assert set(world.indexed(acme)) == {first, second}
-    assert world.index(DayWindow.of_day(SECOND)).removed == 1
+    assert (report.added, report.updated, report.removed) == (1, 1, 1)
+    world.assert_agrees(acme)
+    assert set(world.indexed(acme)) == {first, third}
 
 
 # -- tenants --
@@ -377,6 +382,14 @@ def test_two_tenants_never_share_a_collection(world: World, acme: UUID) -> None:
     assert world.live(acme).collection_uuid != world.live(other).collection_uuid
     assert set(world.indexed(acme)) == set(ours)
     assert set(world.indexed(other)) == set(theirs)
+
+
+def test_a_run_may_be_narrowed_to_tenants(world: World, acme: UUID) -> None:
+    other = world.tenant("other")
+    world.remember(acme, "ours")
+    world.remember(other, "theirs")
+    assert set(world.index(tenants=[other]).tenants) == {other}
+    assert set(world.index().tenants) == {acme, other}
 
 
 def test_a_tenant_without_vectors_gets_no_collection(world: World, acme: UUID) -> None:
@@ -497,7 +510,10 @@ def test_a_lock_lost_with_its_connection_stops_the_writer(world: World, acme: UU
     world.remember(acme, "one", "two")
 
     def kill_lock_holder(_finished: int) -> None:
-        world.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        world.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database d ON d.oid = database"
+            " WHERE locktype = 'advisory' AND datname = current_database()"
+        )
 
     with pytest.raises((StoreUnavailableError, psycopg.OperationalError)) as raised:
         world.index(batch_rows=1, progress=kill_lock_holder)

@@ -58,6 +58,14 @@ def expected_vectors(connection: Connection, tenant_id: UUID, model: str) -> Ite
             yield IndexedVector(memory_id, chunk, version, content_hash)
 
 
+def unembedded_of(connection: Connection, tenant_id: UUID, model: str, memory_ids: Sequence[UUID]) -> set[UUID]:
+    """Return those of the memories that should have a vector in Postgres and have none, or not all chunks."""
+    rows = connection.execute(
+        sql(PACKAGE, "audit_unembedded"), {"tenant_id": tenant_id, "model": model, "memory_ids": list(memory_ids)}
+    ).fetchall()
+    return {memory_id for (memory_id,) in rows}
+
+
 def sampled_vectors(connection: Connection, tenant_id: UUID, model: str, limit: int, seed: int) -> list[SampledVector]:
     """Return a few stored vectors of a tenant; which ones depends on `seed` alone."""
     with connection.cursor(row_factory=class_row(SampledVector)) as cursor:

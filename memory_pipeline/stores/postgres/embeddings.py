@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from psycopg.rows import class_row
 
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stores.postgres.database import Connection
+from memory_pipeline.stores.postgres.due import DueMemory, lock_memories, read_due
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
@@ -35,24 +36,52 @@ class MadeEmbedding(NamedTuple):
     content_hash: bytes
 
 
-def reuse_embeddings(connection: Connection, window: DayWindow, model: str) -> int:
-    """Copy vectors for texts of the window that are embedded already; return how many rows were written."""
-    return connection.execute(
-        sql(PACKAGE, "reuse_embeddings"), {"start": window.start, "end": window.end, "model": model}
-    ).rowcount
+def due_embeddings(
+    connection: Connection, window: DayWindow, model: str, after: DueMemory, limit: int
+) -> list[DueMemory]:
+    """List the next memories of the window, and summaries of its weeks, without a vector of their present content."""
+    return read_due(
+        connection,
+        "due_embeddings",
+        {
+            "day": after.day,
+            "tenant_id": after.tenant_id,
+            "memory_id": after.memory_id,
+            "start": window.start,
+            "end": window.end,
+            "week_end": window.whole_weeks().end,
+            "model": model,
+            "limit": limit,
+        },
+    )
 
 
-def take_unembedded(connection: Connection, window: DayWindow, model: str, limit: int) -> list[Unembedded]:
-    """Lock and return memories of the window without a vector of their present content."""
+def take_unembedded(connection: Connection, model: str, batch: Sequence[DueMemory]) -> list[Unembedded]:
+    """Lock and return those of the memories that still lack a vector and no other run holds."""
+    locked = lock_memories(connection, batch)
     with connection.cursor(row_factory=class_row(Unembedded)) as cursor:
-        return cursor.execute(
-            sql(PACKAGE, "take_unembedded"),
-            {"start": window.start, "end": window.end, "model": model, "limit": limit},
-        ).fetchall()
+        return cursor.execute(sql(PACKAGE, "take_unembedded"), {**locked, "model": model}).fetchall()
+
+
+def reuse_embeddings(connection: Connection, model: str, due: Sequence[Unembedded]) -> list[tuple[UUID, UUID]]:
+    """Prepare copies of vectors for texts that are embedded already; return (tenant, memory) once per vector.
+
+    They are stored by `write_embeddings` in the same transaction.
+    """
+    connection.execute(sql(PACKAGE, "made_embedding_table"))
+    return connection.execute(
+        sql(PACKAGE, "reuse_embeddings"),
+        {
+            "tenant_ids": [memory.tenant_id for memory in due],
+            "memory_ids": [memory.memory_id for memory in due],
+            "content_hashes": [memory.content_hash for memory in due],
+            "model": model,
+        },
+    ).fetchall()
 
 
 def write_embeddings(connection: Connection, model: str, made: Iterable[MadeEmbedding]) -> None:
-    """Store vectors; chunks of an earlier, longer content go."""
+    """Store vectors, those that `reuse_embeddings` prepared too; chunks of an earlier, longer content go."""
     connection.execute(sql(PACKAGE, "made_embedding_table"))
     with (
         connection.cursor() as cursor,

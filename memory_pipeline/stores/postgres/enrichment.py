@@ -11,8 +11,11 @@ from psycopg.rows import class_row
 
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stores.postgres.database import Connection
+from memory_pipeline.stores.postgres.due import DueMemory, lock_memories, read_due
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
+
+_LONGEST_FAILURE = 2_000
 
 
 class UnreadEpisode(NamedTuple):
@@ -60,20 +63,44 @@ class Failure(NamedTuple):
     failure_class: str
     failure_text: str
 
+    @classmethod
+    def of(cls, tenant_id: UUID, memory_id: UUID, error: Exception) -> Failure:
+        """The failure of a memory by `error`, whose text may hold what Postgres can't store."""
+        text = str(error).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        return cls(tenant_id, memory_id, type(error).__name__, text[:_LONGEST_FAILURE] or "no text")
 
-def take_unenriched(connection: Connection, window: DayWindow, enricher: str, limit: int) -> list[UnreadEpisode]:
-    """Lock and return episodes of the window that `enricher` (name@version) has not read."""
+
+def due_episodes(
+    connection: Connection, window: DayWindow, enricher: str, after: DueMemory, limit: int
+) -> list[DueMemory]:
+    """List the next episodes of the window that `enricher` (name@version) has not read."""
+    return read_due(
+        connection,
+        "due_episodes",
+        {
+            "day": after.day,
+            "tenant_id": after.tenant_id,
+            "memory_id": after.memory_id,
+            "end": window.end,
+            "enricher": enricher,
+            "limit": limit,
+        },
+    )
+
+
+def take_unenriched(connection: Connection, enricher: str, batch: Sequence[DueMemory]) -> list[UnreadEpisode]:
+    """Lock and return those of the episodes that `enricher` still has not read and no other run holds."""
+    locked = lock_memories(connection, batch)
     with connection.cursor(row_factory=class_row(UnreadEpisode)) as cursor:
-        return cursor.execute(
-            sql(PACKAGE, "take_unenriched"),
-            {"start": window.start, "end": window.end, "enricher": enricher, "limit": limit},
-        ).fetchall()
+        return cursor.execute(sql(PACKAGE, "take_unenriched"), {**locked, "enricher": enricher}).fetchall()
 
 
 def write_facts(
     connection: Connection, enricher: str, read: Sequence[UnreadEpisode], facts: Sequence[FoundFact]
 ) -> tuple[int, int]:
     """Store what `enricher` found in the episodes `read` and mark them; return (facts written, facts withdrawn)."""
+    # Facts must not change under `relate_facts`, which holds the same lock alone: it would undo them or deadlock.
+    connection.execute("SELECT pg_advisory_xact_lock_shared(hashtext('relate_facts'))")
     connection.execute(sql(PACKAGE, "found_fact_table"))
     with connection.cursor() as cursor, cursor.copy("COPY found_fact FROM STDIN") as copy:
         for fact in facts:
@@ -104,10 +131,11 @@ def mark_failed(connection: Connection, failures: Sequence[Failure]) -> None:
 def relate_facts(connection: Connection, window: DayWindow) -> tuple[int, int]:
     """Order the facts that share a slot with one of the window; return (facts changed, relations written).
 
-    Within a slot (of one subject of one user) the facts form runs of the same object and polarity. A run ends when the
-    next one begins: its facts are superseded by the first fact of the next run, and valid until then. Facts within a
-    run support its first. The outcome depends on the set of facts alone, so it does not matter when or how often this
-    runs; one run at a time does it (advisory lock), because two that see different facts would undo each other.
+    Within a slot (of one subject of one user) a fact ends when a later one contradicts it: it is superseded by that
+    one, and valid until then. Facts that say the same, with nothing between that ends them, support the first of them.
+    (What contradicts what is told in `fact_runs.sql`.) The outcome depends on the set of facts alone, so it does not
+    matter when or how often this runs; one run at a time does it (advisory lock), because two that see different facts
+    would undo each other.
     """
     connection.execute("SELECT pg_advisory_xact_lock(hashtext('relate_facts'))")
     parameters = {"start": window.start, "end": window.end}

@@ -198,39 +198,63 @@ def _set_state(connection: Connection, generation: Generation, state: State) -> 
 # -- entries --
 
 
-def due_vectors(
-    connection: Connection,
-    generation: Generation,
-    window: DayWindow,
-    after: EntryKey,
-    *,
-    documents: bool,
-    rows: int,
-    page_bytes: int,
-) -> list[DueVector]:
-    """Return the next vectors of the window that the index lacks or has of another version, by memory and chunk.
+def due_keys(
+    connection: Connection, generation: Generation, window: DayWindow, after: EntryKey, rows: int
+) -> list[EntryKey]:
+    """Return the next vectors of the window that the index lacks or has of another version, by memory and chunk."""
+    return connection.execute(
+        sql(PACKAGE, "index_due_keys"),
+        {
+            "tenant_id": generation.tenant_id,
+            "generation_id": generation.generation_id,
+            "model": generation.model,
+            "start": window.start,
+            "end": window.end,
+            "after_memory": after[0],
+            "after_chunk": after[1],
+            "limit": rows,
+        },
+        binary=True,
+    ).fetchall()
 
-    At most `rows`, and no more than fit into a request of `page_bytes` however their text is escaped; at least one
-    where any is due.
+
+def due_vectors(
+    connection: Connection, generation: Generation, keys: Sequence[EntryKey], *, documents: bool, page_bytes: int
+) -> list[DueVector]:
+    """Return those of the named vectors that are still due, by memory and chunk.
+
+    No more than fit into a request of `page_bytes` however their text is escaped, but at least one where any is due:
+    ask again for what comes after the last one.
     """
     with connection.cursor(row_factory=class_row(DueVector), binary=True) as cursor:
         return cursor.execute(
             sql(PACKAGE, "index_due"),
             {
-                "tenant_id": generation.tenant_id,
-                "generation_id": generation.generation_id,
+                **_keys(generation, keys),
                 "model": generation.model,
-                "start": window.start,
-                "end": window.end,
-                "after_memory": after[0],
-                "after_chunk": after[1],
                 "documents": documents,
-                "limit": rows,
                 "page_bytes": page_bytes,
                 "row_bytes": _METADATA_BYTES + generation.dimension * 16 // 3,
                 "bytes_per_byte": _DOCUMENT_BYTES_PER_BYTE,
             },
         ).fetchall()
+
+
+def other_days(connection: Connection, generation: Generation, window: DayWindow) -> list[date]:
+    """Return days outside the window whose memories changed since they were indexed, or hold a summary of its weeks."""
+    weeks = window.whole_weeks()
+    rows = connection.execute(
+        sql(PACKAGE, "index_other_days"),
+        {
+            "tenant_id": generation.tenant_id,
+            "generation_id": generation.generation_id,
+            "start": window.start,
+            "end": window.end,
+            "week_start": weeks.start,
+            "week_end": weeks.end,
+        },
+    ).fetchall()
+    return [day for (day,) in rows]
 
 
 def announce_entries(connection: Connection, generation: Generation, keys: Sequence[EntryKey]) -> None:

@@ -30,22 +30,35 @@ class WeeklyTurn(NamedTuple):
     sent_at: datetime
 
 
+class WeeklyFact(NamedTuple):
+    """A statement found in a user's messages, and which messages these are."""
+
+    content: str
+    day: date
+    source_message_ids: list[UUID]
+
+
+def lock_week(connection: Connection, week: date) -> None:
+    """Wait until no other transaction summarizes this week: of two, the one that read less must not write last."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext('summarize_week'), %s)", [week.toordinal()])
+
+
 def turns_by_user(connection: Connection, week: DayWindow) -> Iterator[tuple[UUID, UUID, list[WeeklyTurn]]]:
     """Yield (tenant, user, turns in order) of every user who said something; holds one user's week at a time."""
     with connection.cursor(name="weekly_turns", row_factory=class_row(WeeklyTurn)) as cursor:
-        cursor.itersize = 5_000
+        cursor.itersize = 200  # messages may be long
         cursor.execute(sql(PACKAGE, "weekly_turns"), {"start": week.start_time, "end": week.end_time})
         for (tenant_id, user_id), turns in groupby(cursor, key=attrgetter("tenant_id", "user_id")):
             yield tenant_id, user_id, list(turns)
 
 
-def facts_of_week(connection: Connection, tenant_id: UUID, user_id: UUID, week: DayWindow) -> list[str]:
-    """Return the statements found in a user's messages of the week, in order."""
-    rows = connection.execute(
-        sql(PACKAGE, "weekly_facts"),
-        {"tenant_id": tenant_id, "user_id": user_id, "start": week.start, "end": week.end},
-    ).fetchall()
-    return [content for (content,) in rows]
+def facts_of_week(connection: Connection, tenant_id: UUID, user_id: UUID, week: DayWindow) -> list[WeeklyFact]:
+    """Return what was found in a user's messages of the week, in order."""
+    with connection.cursor(row_factory=class_row(WeeklyFact)) as cursor:
+        return cursor.execute(
+            sql(PACKAGE, "weekly_facts"),
+            {"tenant_id": tenant_id, "user_id": user_id, "start": week.start, "end": week.end},
+        ).fetchall()
 
 
 def write_summary(

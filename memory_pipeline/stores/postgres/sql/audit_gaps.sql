@@ -8,19 +8,19 @@ WITH gaps AS (
           WHERE m.tenant_id = s.tenant_id AND m.kind = 'episode' AND m.day = (s.sent_at AT TIME ZONE 'UTC')::date
             AND m.source_message_ids[1] = s.message_id)
     UNION ALL
-    SELECT m.tenant_id, 'memory_without_source', m.memory_id
+    SELECT DISTINCT m.tenant_id, 'memory_without_source', m.memory_id
     FROM memories m
+    CROSS JOIN unnest(m.source_message_ids) AS source (message_id)
     WHERE m.status <> 'deleted'
-      AND NOT EXISTS (
-          SELECT FROM messages s WHERE s.tenant_id = m.tenant_id AND s.message_id = ANY (m.source_message_ids))
+      AND NOT EXISTS (SELECT FROM messages s WHERE s.tenant_id = m.tenant_id AND s.message_id = source.message_id)
     UNION ALL
     SELECT m.tenant_id, 'memory_without_vector', m.memory_id
     FROM memories m
     WHERE m.status IN ('active', 'superseded')
-      AND NOT EXISTS (
-          SELECT FROM memory_embeddings e
-          WHERE e.tenant_id = m.tenant_id AND e.memory_id = m.memory_id AND e.model = %(model)s
-            AND e.content_hash = m.content_hash)
+      AND NOT coalesce((SELECT count(*) = max(e.chunks)
+                        FROM memory_embeddings e
+                        WHERE e.tenant_id = m.tenant_id AND e.memory_id = m.memory_id AND e.model = %(model)s
+                          AND e.content_hash = m.content_hash), false)
     UNION ALL
     SELECT m.tenant_id, 'memory_content_altered', m.memory_id
     FROM memories m

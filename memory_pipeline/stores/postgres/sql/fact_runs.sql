@@ -1,27 +1,46 @@
--- Every fact of every slot that the window touches, with the fact that ends it and the first of its own run.
+-- Every fact of every slot that the window touches, with the fact that ends it and the first of those it agrees with.
+--
+-- What a fact says of its slot is an object ("lives_in": Lisbon), or, where the slot is about one thing
+-- ("preference:coffee"), merely yes or no. Another object affirmed later ends it, and so does the same one denied later.
+-- A denial ("no longer lives in Paris") ends nothing else, and holds until its own object is affirmed again.
 CREATE TEMPORARY TABLE fact_run ON COMMIT DROP AS
 WITH touched AS (
-    SELECT DISTINCT tenant_id, user_id, subject, slot
+    SELECT tenant_id, user_id, subject, slot, row_number() OVER () AS slot_number
     FROM memories
     WHERE kind = 'fact' AND slot IS NOT NULL AND day >= %(start)s AND day < %(end)s
-), steps AS (
-    SELECT m.tenant_id, m.user_id, m.subject, m.slot, m.memory_id, m.valid_from, m.day,
+    GROUP BY tenant_id, user_id, subject, slot
+), facts AS (
+    SELECT m.tenant_id, m.memory_id, m.day, m.status, m.valid_from, t.slot_number,
            (m.raw_data ->> 'stated_valid_to')::timestamptz AS stated_valid_to,
-           (lower(m.object), m.negated) IS DISTINCT FROM
-               (lag(lower(m.object)) OVER in_time, lag(m.negated) OVER in_time) AS begins_run
-    FROM memories m
-    JOIN touched USING (tenant_id, user_id, subject, slot)
-    WHERE m.kind = 'fact' AND m.status IN ('active', 'superseded')
-    WINDOW in_time AS (PARTITION BY m.tenant_id, m.user_id, m.subject, m.slot ORDER BY m.valid_from, m.memory_id)
-), runs AS (
-    SELECT *, count(*) FILTER (WHERE begins_run) OVER (
-        PARTITION BY tenant_id, user_id, subject, slot ORDER BY valid_from, memory_id) AS run
-    FROM steps
+           CASE WHEN m.slot NOT LIKE '%%:%%' OR m.predicate = 'favourite' THEN lower(m.object) END AS value,
+           m.negated <> (m.predicate = 'dislikes') AS denied
+    FROM touched t
+    JOIN memories m USING (tenant_id, user_id, subject, slot)
+    WHERE m.kind = 'fact'
+), placed AS (
+    SELECT *, row_number() OVER (PARTITION BY slot_number ORDER BY valid_from, memory_id) AS place,
+           NOT denied AND value IS DISTINCT FROM lag(value, 1, '') OVER (
+               PARTITION BY slot_number, denied ORDER BY valid_from, memory_id) AS changes_value
+    FROM facts
+    WHERE status IN ('active', 'superseded')
+), ends AS (
+    -- Counting down, what came before in the window is later in time, and its minimum is the nearest.
+    SELECT *, CASE WHEN denied THEN min(place) FILTER (WHERE NOT denied) OVER later_of_value
+                   ELSE least(min(place) FILTER (WHERE denied) OVER later_of_value,
+                              min(place) FILTER (WHERE changes_value) OVER later) END AS end_place
+    FROM placed
+    WINDOW later AS (PARTITION BY slot_number ORDER BY place DESC
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+           later_of_value AS (PARTITION BY slot_number, value ORDER BY place DESC
+                              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 )
-SELECT r.tenant_id, r.memory_id, r.day, r.stated_valid_to, first.memory_id AS first_of_run,
-       next.memory_id AS ended_by, next.valid_from AS ended_at
-FROM runs r
-JOIN runs first ON first.begins_run
-    AND (first.tenant_id, first.user_id, first.subject, first.slot, first.run) = (r.tenant_id, r.user_id, r.subject, r.slot, r.run)
-LEFT JOIN runs next ON next.begins_run
-    AND (next.tenant_id, next.user_id, next.subject, next.slot, next.run) = (r.tenant_id, r.user_id, r.subject, r.slot, r.run + 1)
+SELECT e.tenant_id, e.memory_id, e.day, e.stated_valid_to, ender.memory_id AS ended_by, ender.valid_from AS ended_at,
+       first_value(e.memory_id) OVER (
+           PARTITION BY e.slot_number, e.value, e.denied, e.end_place ORDER BY e.place) AS first_of_run
+FROM ends e
+LEFT JOIN placed ender ON ender.slot_number = e.slot_number AND ender.place = e.end_place
+UNION ALL
+-- Withdrawn and failed facts have no say, but relations of before have to go.
+SELECT tenant_id, memory_id, day, stated_valid_to, NULL, NULL, memory_id
+FROM facts
+WHERE status NOT IN ('active', 'superseded')

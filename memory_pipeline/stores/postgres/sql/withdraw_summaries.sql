@@ -1,3 +1,5 @@
 -- Summaries of a week for users who (now) said nothing in it.
-UPDATE memories SET status = 'deleted', version = version + 1, updated_at = now()
-WHERE kind = 'summary' AND day >= %(week)s AND day < %(week)s::date + 7 AND status <> 'deleted' AND memory_id <> ALL (%(kept)s)
+UPDATE memories m SET
+    status = 'deleted', raw_data = raw_data || '{"deleted_by": "summarizer"}', version = version + 1, updated_at = now()
+WHERE m.kind = 'summary' AND m.day >= %(week)s AND m.day < %(week)s::date + 7 AND m.status <> 'deleted'
+  AND NOT EXISTS (SELECT FROM unnest(%(kept)s::uuid[]) AS kept (memory_id) WHERE kept.memory_id = m.memory_id)
