@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import httpx
 import pytest
 
@@ -15,13 +16,14 @@ from memory_pipeline.local.dagster_dev import DagsterDev
 from memory_pipeline.local.processes import free_port, log_tail
 from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stores.duckdb.publish import current_export
 from memory_pipeline_tests.defs.conftest import PROJECT, Deployment
 from memory_pipeline_tests.defs.sample import FACTS, MESSAGES, TENANTS, add_sample
 
 GRAPH = """
 query { assetNodes { assetKey { path } description groupName isPartitioned isObservable kinds
                      owners { ... on TeamAssetOwner { team } } dependencyKeys { path } partitionKeys
-                     backfillPolicy { policyType } assetMaterializations(limit: 1) { runId }
+                     backfillPolicy { policyType }
                      partitionStats { numMaterialized numFailed numPartitions } } }
 """
 LAUNCH = """
@@ -45,6 +47,28 @@ query Status($id: String!) {
   }
 }
 """
+DRY_RUN = """
+mutation DryRun($schedule: ScheduleSelector!, $due: Float!) {
+  scheduleDryRun(selectorData: $schedule, timestamp: $due) {
+    __typename
+    ... on DryRunInstigationTick {
+      evaluationResult { error { message } runRequests { runKey tags { key value } } }
+    }
+  }
+}
+"""
+LAUNCH_RUN = """
+mutation LaunchRun($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { id } }
+    ... on PythonError { message }
+  }
+}
+"""
+RUN_STATUS = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "memory_pipeline"}
+FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 LAUNCHED_SECONDS = 60.0
 FINISHED_SECONDS = 90.0
 DAILY = {
@@ -111,7 +135,6 @@ def name_of(key: dict[str, Any]) -> str:
 def test_a_backfill_over_all_days_from_the_ui_is_one_run(deployment: Deployment, ui: Ui) -> None:
     add_sample(deployment.settings, first_day=datetime.now(UTC).date() - timedelta(days=10))
     nodes = ui.wait_for("asset graph", lambda: _assets(ui), LAUNCHED_SECONDS)
-    _assert_described(nodes)
     days = nodes["facts"]["partitionKeys"]
     assert len(days) in (14, 15)  # fourteen, or midnight has just passed
     launched = ui.ask(
@@ -127,9 +150,14 @@ def test_a_backfill_over_all_days_from_the_ui_is_one_run(deployment: Deployment,
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
     backfill = launched["backfillId"]
 
+    # Meanwhile (the daemon looks for backfills every half minute) what the UI shows, and what the schedule launches.
+    _assert_described(nodes)
+    _assert_hourly_run_succeeds(ui)
+    with Pipeline(deployment.settings) as pipeline:
+        assert current_export(pipeline.exports_root).is_file()
+
     run = ui.wait_for("run", lambda: _runs(ui, backfill), LAUNCHED_SECONDS)[0]
-    finished = ("SUCCESS", "FAILURE", "CANCELED")
-    ui.wait_for("end of the run", lambda: _runs(ui, backfill)[0]["status"] in finished, FINISHED_SECONDS)
+    ui.wait_for("end of the run", lambda: _runs(ui, backfill)[0]["status"] in FINISHED, FINISHED_SECONDS)
     runs = _runs(ui, backfill)
     assert [(one["id"], one["status"]) for one in runs] == [(run["id"], "SUCCESS")], log_tail(ui.dagster.log, 60)
     assert {name_of(key) for key in run["assetSelection"]} == DAILY
@@ -144,7 +172,12 @@ def test_a_backfill_over_all_days_from_the_ui_is_one_run(deployment: Deployment,
             "numFailed": 0,
             "numPartitions": len(days),
         }
-        assert after[name]["assetMaterializations"] == [{"runId": run["id"]}]
+    with dg.DagsterInstance.get() as instance:
+        found = instance.get_records_for_run(run["id"], of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+        checks = [record.event_log_entry.get_dagster_event().asset_check_evaluation_data for record in found]
+    assert len(checks) == 7
+    wrong = [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
+    assert wrong == []
     with Pipeline(deployment.settings) as pipeline:
         report = audit(pipeline.database, pipeline.chroma, pipeline.embedder.model, seed=1)
     assert (report.findings, report.vectors) == (0, MESSAGES + len(TENANTS) * len(FACTS))
@@ -163,6 +196,35 @@ def _runs(ui: Ui, backfill: str) -> list[dict[str, Any]]:
     return runs
 
 
+def _assert_hourly_run_succeeds(ui: Ui) -> None:
+    """Launch the run that the hourly schedule asks for in this minute, with its tags, and wait for its end."""
+    schedule = {**REPOSITORY, "scheduleName": "hourly_export_schedule"}
+
+    def requested() -> list[dict[str, Any]]:
+        evaluation = ui.ask(DRY_RUN, schedule=schedule, due=time.time())["scheduleDryRun"]["evaluationResult"]
+        assert evaluation["error"] is None, evaluation["error"]
+        found: list[dict[str, Any]] = evaluation["runRequests"]
+        return found  # none where the schedule's own minute has just come: its run is at work
+
+    (request,) = ui.wait_for("request", requested, FINISHED_SECONDS)
+    launched = ui.ask(
+        LAUNCH_RUN,
+        params={
+            "selector": {**REPOSITORY, "jobName": "export_job"},
+            "runConfigData": "{}",
+            "executionMetadata": {"tags": request["tags"]},
+        },
+    )["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    run_id = launched["run"]["id"]
+
+    def ended() -> str | None:
+        status = str(ui.ask(RUN_STATUS, id=run_id)["runOrError"]["status"])
+        return status if status in FINISHED else None
+
+    assert ui.wait_for("end of the hourly run", ended, FINISHED_SECONDS) == "SUCCESS", log_tail(ui.dagster.log, 60)
+
+
 def _assert_described(nodes: dict[str, dict[str, Any]]) -> None:
     depends_on = {name: {name_of(key) for key in node["dependencyKeys"]} for name, node in nodes.items()}
     assert depends_on == {
@@ -176,7 +238,7 @@ def _assert_described(nodes: dict[str, dict[str, Any]]) -> None:
         "lake_memories": {"facts", "memory_relationships"},
         "lake_facts": {"facts", "memory_relationships"},
         "lake_memory_relationships": {"facts", "memory_relationships"},
-        "lake_summaries": {"weekly_summaries"},
+        "lake_summaries": {"facts", "memory_relationships", "weekly_summaries"},
         "lake_dimensions": {"lake_messages", "lake_facts"},
         "duckdb_analytics": {"lake_dimensions"} | {name for name in DAILY if name.startswith("lake_")},
         "consistency_audit": {"chroma_index", "messages"},
