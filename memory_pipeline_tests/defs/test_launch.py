@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import msgspec
@@ -16,8 +17,9 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
-from memory_pipeline.defs.launch import Observer, RunReport, StepReport, materialize
+from memory_pipeline.defs.launch import Observer, RunReport, StepReport, end_dead_runs, materialize
 from memory_pipeline.local.processes import boot_id, process_identity
+from memory_pipeline.local.stack import RESTARTED_MARK
 from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stages.audit import audit
@@ -224,6 +226,19 @@ def test_a_run_whose_process_lives_is_left_alone(deployment: Deployment, instanc
     assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.STARTED  # type: ignore[union-attr]
 
 
+def test_runs_of_the_daemon_end_when_the_stores_were_restarted_and_only_then(
+    deployment: Deployment, instance: dg.DagsterInstance
+) -> None:
+    run_id = _started_run(instance, None)
+    run(WINDOW, "facts")
+    assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.STARTED  # type: ignore[union-attr]
+    mark = Path(os.environ["DAGSTER_HOME"]) / RESTARTED_MARK
+    mark.touch()
+    end_dead_runs()
+    assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+    assert not mark.exists()
+
+
 def test_an_unknown_asset_is_refused_with_the_known_ones(deployment: Deployment) -> None:
     with pytest.raises(NotFoundError, match=r"there is no asset fact; there are chroma_index, .*, weekly_summaries\."):
         run(WINDOW, "fact")
@@ -245,8 +260,10 @@ def _left_by_a_dead_process(instance: dg.DagsterInstance) -> str:
     return run_id
 
 
-def _started_run(instance: dg.DagsterInstance, process: str) -> str:
-    run_id = created_run(instance, "facts", {"memory_pipeline/process": process, PARTITION_NAME_TAG: str(FIRST_DAY)})
+def _started_run(instance: dg.DagsterInstance, process: str | None) -> str:
+    """A run that says it is going on, in this process of ours or (None) in one of the daemon's."""
+    tags = {PARTITION_NAME_TAG: str(FIRST_DAY)} | ({"memory_pipeline/process": process} if process else {})
+    run_id = created_run(instance, "facts", tags)
     started = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, "__ASSET_JOB", message="Started.")
     instance.report_dagster_event(started, run_id)
     return run_id
