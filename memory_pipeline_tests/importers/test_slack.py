@@ -82,7 +82,10 @@ def test_messages_that_belong_to_nobody_are_left_out_and_counted(tmp_path: Path)
     skipped: Counter[str] = Counter()
     taken, refused = read("slack", path, on_skip=lambda kind: skipped.update([kind]))
     assert refused == []
-    assert [(each.content, each.user_email) for each in taken] == [("kept", "ana@example.com"), ("f", "ana@example.com")]
+    assert [(each.content, each.user_email) for each in taken] == [
+        ("kept", "ana@example.com"),
+        ("f", "ana@example.com"),
+    ]
     assert skipped == {"message of a member without an e-mail": 2, "message of a bot without a user": 2}
     skipped.clear()
     assert len(read("slack", path, user_email="me@example.com", on_skip=lambda kind: skipped.update([kind]))[0]) == 6
