@@ -7,7 +7,7 @@ docs/decisions/index-entries.md for the order of writes and for what happens whe
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from typing import Literal
@@ -22,15 +22,17 @@ from memory_pipeline.model.window import DayWindow, Progress, no_progress
 from memory_pipeline.stages.vector_payload import memory_document, vector_metadata
 from memory_pipeline.stages.vector_reader import PageReader
 from memory_pipeline.stores.chroma import ChromaStore, VectorBatch
-from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.index import (
     DueVector,
+    EntryKey,
     Generation,
     State,
     WriterLock,
     count_entries,
     forget_entries,
     generations,
+    gone_entries,
     insert_generation,
     live_generation,
     mark_entries,
@@ -177,9 +179,8 @@ class _Indexer:
                 report = TenantIndexReport()
                 with self._database.transaction() as connection:
                     days = other_days(connection, live, window)
-                for part in (window, *map(DayWindow.of_day, days)):
-                    self._fill(lock, live, part, report)
-                    self._remove_surplus(lock, live, part, report)
+                self._fill(lock, live, window, report, days)
+                self._remove_surplus(lock, live, window, report, days)
                 return report
         # The rebuild lock must be the first one, so the other is given up before.
         return self._recover(tenant_id) or self.index_tenant(tenant_id, window)
@@ -259,9 +260,19 @@ class _Indexer:
 
     # -- vectors --
 
-    def _fill(self, lock: WriterLock, generation: Generation, window: DayWindow, report: TenantIndexReport) -> None:
-        """Write all due vectors, page by page; Postgres reads the next page and marks the last while Chroma works."""
-        reader = PageReader(self._database, self._chroma, generation, window, self._documents, self._batch_rows)
+    def _fill(
+        self,
+        lock: WriterLock,
+        generation: Generation,
+        window: DayWindow,
+        report: TenantIndexReport,
+        days: Sequence[date] = (),
+    ) -> None:
+        """Write all due vectors of the window and of `days`, page by page.
+
+        Postgres reads the next page and marks the last while Chroma works.
+        """
+        reader = PageReader(self._database, self._chroma, generation, window, self._documents, self._batch_rows, days)
         marked: Future[None] | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="index") as postgres:
             following = postgres.submit(reader.read)
@@ -299,11 +310,35 @@ class _Indexer:
             mark_entries(connection, generation, page)
 
     def _remove_surplus(
-        self, lock: WriterLock, generation: Generation, window: DayWindow, report: TenantIndexReport
+        self,
+        lock: WriterLock,
+        generation: Generation,
+        window: DayWindow,
+        report: TenantIndexReport,
+        days: Sequence[date] = (),
     ) -> None:
-        while True:
+        def gone(connection: Connection) -> list[EntryKey]:
+            return gone_entries(connection, generation, self._batch_rows)
+
+        def surplus(connection: Connection) -> list[EntryKey]:
+            return surplus_entries(connection, generation, window, self._batch_rows, days=days)
+
+        for find in (gone, surplus):
+            self._remove(lock, generation, find, report)
+
+    def _remove(
+        self,
+        lock: WriterLock,
+        generation: Generation,
+        find: Callable[[Connection], list[EntryKey]],
+        report: TenantIndexReport,
+    ) -> None:
+        """Remove what `find` finds, batch by batch, until a batch is not full: then there is no more."""
+        found = self._batch_rows
+        while found == self._batch_rows:
             with self._database.transaction() as connection:
-                surplus = surplus_entries(connection, generation, window, self._batch_rows)
+                surplus = find(connection)
+            found = len(surplus)
             if not surplus:
                 return
             lock.check()

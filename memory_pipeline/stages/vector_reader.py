@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from datetime import date
 from itertools import islice
 
 from memory_pipeline.model.errors import MemoryPipelineError
@@ -36,13 +37,16 @@ class PageReader:
         window: DayWindow,
         documents: bool,
         rows: int,
+        days: Sequence[date] = (),
     ) -> None:
+        """Read the days of the window, and `days` outside it."""
         self._database = database
         self._chroma = chroma
         self._generation = generation
         self._window = window
         self._documents = documents
         self._rows = rows
+        self._days = days
         self._last_key = FIRST_KEY
         self._keys: deque[EntryKey] = deque()
         self._compared = False
@@ -54,7 +58,9 @@ class PageReader:
         while True:
             with self._database.transaction() as connection:
                 if not self._keys:
-                    self._keys.extend(due_keys(connection, self._generation, self._window, self._last_key, _KEYS))
+                    self._keys.extend(
+                        due_keys(connection, self._generation, self._window, self._last_key, _KEYS, days=self._days)
+                    )
                     if not self._keys:
                         return []
                     self._last_key = self._keys[-1]
@@ -87,5 +93,6 @@ class PageReader:
             raise MemoryPipelineError(
                 f"memory {row.memory_id} has a vector of {row.dimension} dimensions under model "
                 f"{self._generation.model!r}, which should have {self._generation.dimension}: give the model with the "
-                "other dimension a name of its own and embed again (`memory-pipeline reembed --model NAME`)."
+                "other dimension a name of its own (MEMORY_EMBEDDING_MODEL), run `memory-pipeline materialize` to "
+                "embed under it, then `memory-pipeline rebuild-index`."
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -15,7 +16,9 @@ import numpy as np
 import psycopg
 import pytest
 from pgvector.psycopg import register_vector
+from typer.main import get_command
 
+from memory_pipeline.cli import app
 from memory_pipeline.local.chroma import ChromaServer
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.ids import bucket_of, derive_hex, milliseconds, vector_id
@@ -374,6 +377,31 @@ def test_a_window_adds_only_its_days_and_follows_changes_of_what_is_indexed_on_a
 # -- tenants --
 
 
+def test_one_look_for_what_must_go_serves_all_days(world: World, acme: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    days = [date(2026, 3, day) for day in range(2, 7)]
+    longer = [memory_id for day in days for memory_id in world.remember(acme, "long", day=day, chunks=3)]
+    withdrawn, gone, kept = world.remember(acme, "withdrawn", "gone", "kept", day=days[0])
+    world.index()
+    for memory_id in longer:
+        world.change(acme, memory_id, "short")
+    world.set_status(withdrawn, "deleted")
+    world.execute("DELETE FROM memories WHERE memory_id = %s", gone)
+    looks: list[str] = []
+    for name in ("gone_entries", "surplus_entries"):
+        find = getattr(index_stage, name)
+
+        def look(*arguments: Any, _name: str = name, _find: Any = find, **options: Any) -> Any:
+            looks.append(_name)
+            return _find(*arguments, **options)
+
+        monkeypatch.setattr(index_stage, name, look)
+    report = world.index(DayWindow.of_day(FIRST))
+    assert looks == ["gone_entries", "surplus_entries"]
+    assert (report.added, report.updated, report.removed) == (0, 5, 12)
+    assert set(world.indexed(acme)) == {*longer, kept}
+    world.assert_agrees(acme)
+
+
 def test_two_tenants_never_share_a_collection(world: World, acme: UUID) -> None:
     other = world.tenant("other")
     ours, theirs = world.remember(acme, "ours"), world.remember(other, "theirs")
@@ -405,6 +433,16 @@ def test_a_vector_of_another_dimension_is_named_and_other_tenants_are_indexed(wo
     with pytest.raises(MemoryPipelineError, match=rf"memory {odd} has a vector of 4 dimensions.*should have 8"):
         world.index()
     world.assert_agrees(other)
+
+
+def test_the_remedy_for_another_dimension_names_commands_that_exist(world: World, acme: UUID) -> None:
+    [odd] = world.remember(acme, "odd")
+    world.embed(acme, odd, "odd", dimension=4)
+    with pytest.raises(MemoryPipelineError) as raised:
+        world.index()
+    named = set(re.findall(r"`memory-pipeline ([a-z-]+)", str(raised.value)))
+    assert named
+    assert named <= set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 # -- interruptions --

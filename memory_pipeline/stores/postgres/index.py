@@ -199,9 +199,18 @@ def _set_state(connection: Connection, generation: Generation, state: State) -> 
 
 
 def due_keys(
-    connection: Connection, generation: Generation, window: DayWindow, after: EntryKey, rows: int
+    connection: Connection,
+    generation: Generation,
+    window: DayWindow,
+    after: EntryKey,
+    rows: int,
+    *,
+    days: Sequence[date] = (),
 ) -> list[EntryKey]:
-    """Return the next vectors of the window that the index lacks or has of another version, by memory and chunk."""
+    """Return the next vectors that the index lacks or has of another version, by memory and chunk.
+
+    Those of the window, and of `days` outside it.
+    """
     return connection.execute(
         sql(PACKAGE, "index_due_keys"),
         {
@@ -210,6 +219,7 @@ def due_keys(
             "model": generation.model,
             "start": window.start,
             "end": window.end,
+            "days": list(days),
             "after_memory": after[0],
             "after_chunk": after[1],
             "limit": rows,
@@ -278,8 +288,18 @@ def mark_entries(connection: Connection, generation: Generation, written: Sequen
     )
 
 
-def surplus_entries(connection: Connection, generation: Generation, window: DayWindow, rows: int) -> list[EntryKey]:
-    """Return entries whose memory is gone, or, within the window, deleted, failed or shorter than it was."""
+def gone_entries(connection: Connection, generation: Generation, rows: int) -> list[EntryKey]:
+    """Return entries whose memory is gone; looks through all of the generation's."""
+    return connection.execute(
+        sql(PACKAGE, "index_gone"),
+        {"tenant_id": generation.tenant_id, "generation_id": generation.generation_id, "limit": rows},
+    ).fetchall()
+
+
+def surplus_entries(
+    connection: Connection, generation: Generation, window: DayWindow, rows: int, *, days: Sequence[date] = ()
+) -> list[EntryKey]:
+    """Return entries whose memory, of the window or of `days` outside it, is deleted, failed or shorter than it was."""
     return connection.execute(
         sql(PACKAGE, "index_surplus"),
         {
@@ -288,6 +308,7 @@ def surplus_entries(connection: Connection, generation: Generation, window: DayW
             "model": generation.model,
             "start": window.start,
             "end": window.end,
+            "days": list(days),
             "limit": rows,
         },
     ).fetchall()

@@ -7,7 +7,8 @@ LEFT JOIN index_entries i ON i.tenant_id = e.tenant_id AND i.generation_id = %(g
     AND i.memory_id = e.memory_id AND i.chunk = e.chunk
 WHERE e.tenant_id = %(tenant_id)s AND e.model = %(model)s
   AND e.memory_id >= %(after_memory)s AND (e.memory_id, e.chunk) > (%(after_memory)s, %(after_chunk)s)
-  AND m.day >= %(start)s AND m.day < %(end)s AND m.status IN ('active', 'superseded')
+  AND (m.day >= %(start)s AND m.day < %(end)s OR m.day = ANY(%(days)s::date[]))
+  AND m.status IN ('active', 'superseded')
   AND e.content_hash = m.content_hash
   AND (i.version IS NULL OR i.version <> m.version OR i.content_hash <> m.content_hash)
 ORDER BY e.memory_id, e.chunk
