@@ -32,11 +32,7 @@ def options(**changes: Any) -> ImportOptions:
 
 
 def read(format: str, path: Path, **changes: Any) -> tuple[list[IncomingMessage], list[Rejection]]:
-<<<<<<< HEAD
     """Import `path` whole and sort out what was taken and what was not; ChatGPT needs a user, so it has one."""
-=======
-    """Import `path` whole and sort out what was taken and what was not; for ChatGPT, which needs one, with a user."""
->>>>>>> mend
     if format == "chatgpt":
         changes = {"user_email": "ana@example.com"} | changes
     taken: list[IncomingMessage] = []
