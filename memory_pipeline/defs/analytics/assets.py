@@ -21,7 +21,10 @@ _DESCRIPTIONS = {
     "memory_relationships": "Which fact ended or supports which, by day.",
     "summaries": "Weekly summaries, by the day of the first message each rests on.",
 }
-_READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {"messages": ["messages"], "summaries": [facts, memory_relationships, weekly_summaries]}
+_READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
+    "messages": ["messages"],
+    "summaries": [facts, memory_relationships, weekly_summaries],
+}
 
 
 def _lake_spec(table: str) -> dg.AssetSpec:
