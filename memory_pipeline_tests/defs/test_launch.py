@@ -144,7 +144,10 @@ def test_days_materialized_at_once_and_again_leave_the_stores_as_once_does(deplo
         assert store_state(deployment.settings) == state
 
 
-def test_an_announcement_longer_than_one_statement_is_stored_whole(instance: dg.DagsterInstance) -> None:
+def test_an_announcement_longer_than_one_statement_is_stored_whole(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "5000")
     window = DayWindow(date(2022, 1, 1), date(2025, 1, 1))
     days = days_of(window)
     tags = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
