@@ -74,17 +74,16 @@ def prepared_batches(database: Database, dimension: int, batch_rows: int) -> lis
     import numpy as np
 
     from memory_pipeline.model.ids import vector_id
-    from memory_pipeline.stores.postgres.index import FIRST_KEY, Generation, due_vectors
+    from memory_pipeline.stores.postgres.index import FIRST_KEY, Generation, due_keys, due_vectors
 
     batches: list[VectorBatch] = []
-    after = FIRST_KEY
     with database.transaction() as connection:
         [(tenant_id,)] = connection.execute("SELECT tenant_id FROM tenants").fetchall()
         nothing_indexed = Generation(tenant_id, UUID(int=0), _MODEL, dimension, "", UUID(int=0), "building")
-        while page := due_vectors(
-            connection, nothing_indexed, _EVERY_DAY, after, documents=True, rows=batch_rows, page_bytes=1 << 25
-        ):
-            after = page[-1].key
+        keys = due_keys(connection, nothing_indexed, _EVERY_DAY, FIRST_KEY, 1 << 31)
+        for start in range(0, len(keys), batch_rows):
+            named = keys[start : start + batch_rows]
+            page = due_vectors(connection, nothing_indexed, named, documents=True, page_bytes=1 << 31)
             batches.append(
                 VectorBatch(
                     [vector_id(*row.key) for row in page],

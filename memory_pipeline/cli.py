@@ -62,7 +62,10 @@ def import_(
     tenant: Annotated[str, typer.Option(help="Slug of the tenant; created where it is new.")] = "default",
     user: Annotated[str | None, typer.Option(help="E-mail of the user whose memory it is.")] = None,
     project: Annotated[str | None, typer.Option(help="Project to file the conversations under.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every record, write nothing.")] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(help="File for all rejected records, one JSON line each; default MEMORY_HOME/logs.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every record by itself, write nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Import conversations. Running it again changes nothing; bad records are named and the good ones kept.
@@ -71,7 +74,7 @@ def import_(
     """
     from memory_pipeline.commands.importing import import_file
 
-    _finish(import_file(format, path, tenant, user, project, dry_run=dry_run, json=json))
+    _finish(import_file(format, path, tenant, user, project, rejects, dry_run=dry_run, json=json))
 
 
 @app.command()
@@ -202,6 +205,30 @@ def sql(
     from memory_pipeline.commands.querying import sql_command
 
     _finish(sql_command(query, format, timeout))
+
+
+@app.command()
+def audit(json: Json = False) -> None:
+    """Compare every store with Postgres, row by row; exit 1 where something differs.
+
+    Example: `memory-pipeline audit --json`
+    """
+    from memory_pipeline.commands.auditing import audit_command
+
+    _finish(audit_command(json=json))
+
+
+@app.command("rebuild-index")
+def rebuild_index(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's index.")] = None,
+) -> None:
+    """Make the Chroma indexes anew from Postgres, without embedding; the old ones serve until the switch.
+
+    Example: `memory-pipeline rebuild-index --tenant acme`
+    """
+    from memory_pipeline.commands.auditing import rebuild_index_command
+
+    _finish(rebuild_index_command(tenant))
 
 
 @app.command()

@@ -18,7 +18,8 @@ from memory_pipeline.model.errors import SettingsError
 class Settings(BaseSettings):
     """What a process is told by its environment; the names are these fields in capitals behind `MEMORY_`."""
 
-    model_config = SettingsConfigDict(env_prefix="MEMORY_", frozen=True, extra="ignore")
+    # A variable set to nothing is not set: an empty URL would mean whatever server the client finds by default.
+    model_config = SettingsConfigDict(env_prefix="MEMORY_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     # -- where things are; unset URLs mean the embedded servers of the local stack --
     home: Path = Field(Path(".memory"), description="State of the local stack: databases, lake, exports, logs.")
@@ -40,6 +41,10 @@ class Settings(BaseSettings):
     embedding_api_key: str | None = Field(None, description="Key for that endpoint, where it asks for one.")
     embedding_model: str = Field("text-embedding-3-small", description="Model name sent to that endpoint.")
     embedding_dimension: int = Field(1536, ge=1, le=16000, description="Dimension that model answers with.")
+    embedding_request_dimension: bool = Field(False, description="Send the dimension along; for models that shorten.")
+    embedding_max_input_tokens: int = Field(8191, ge=16, description="Longest text that endpoint takes, in tokens.")
+    embedding_max_request_inputs: int = Field(2048, ge=1, description="Most texts that endpoint takes at once.")
+    embedding_timeout_seconds: float = Field(60.0, gt=0, description="Longest wait for an answer of that endpoint.")
     embedding_batch_tokens: int = Field(512, ge=256, description="Padded tokens per local embedding batch.")
     enricher: Literal["local"] = Field("local", description="Which enricher finds facts.")
     chroma_documents: Literal["full", "none"] = Field(
@@ -50,14 +55,12 @@ class Settings(BaseSettings):
 
     # -- recall --
     max_context_blocks: int = Field(10, ge=1, le=200, description="Memories in an answer unless asked otherwise.")
-    cache_ttl_seconds: int = Field(3600, ge=1, description="Life of a cached recall result.")
 
     # -- behaviour --
     retry_attempts: int = Field(3, ge=0, le=20, description="Retries of a remote call after the first try.")
     retry_backoff_ms: int = Field(1000, ge=1, description="First wait between tries; doubles each time.")
 
     # -- local stack --
-    api_port: int = Field(8000, ge=1, le=65535, description="HTTP API of `memory-pipeline up`.")
     ui_port: int = Field(3000, ge=1, le=65535, description="Dagster UI of `memory-pipeline up`.")
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import msgspec
 from rich.markup import escape
@@ -14,10 +15,10 @@ from memory_pipeline.commands.output import err, number, out, print_json
 from memory_pipeline.commands.session import running_pipeline
 from memory_pipeline.importers import ImportOptions, open_importer, size_of
 from memory_pipeline.model.records import IncomingMessage, Rejection
-from memory_pipeline.serving.ingest import IngestReport, UserDirectory, ingest
+from memory_pipeline.serving.ingest import IngestReport, UserDirectory, ingest, no_user
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.pipeline import Pipeline
-from memory_pipeline.stores.postgres.tenants import ensure_tenant
+from memory_pipeline.stores.postgres.tenants import check_slug, ensure_tenant
 
 _SHOWN_REJECTIONS = 20
 
@@ -38,31 +39,51 @@ class ImportReport(msgspec.Struct):
 
 
 class Rejections:
-    """Counts every rejection, shows each as it comes, and keeps the first for the report."""
+    """Counts every rejection, shows the first on the terminal, and writes all of them to a file where one is named."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, file: Path | None = None) -> None:
         self._quiet = quiet
+        self._file = file
+        self._lines: IO[bytes] | None = None
         self.first: list[Rejection] = []
         self.count = 0
 
     def add(self, rejection: Rejection) -> None:
         self.count += 1
+        if self._file is not None:
+            if self._lines is None:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._lines = self._file.open("wb")
+            self._lines.write(msgspec.json.encode(rejection) + b"\n")
         if self.count <= _SHOWN_REJECTIONS:
             self.first.append(rejection)
             if not self._quiet:
                 line = f"{rejection.origin}: {rejection.reason}; {rejection.remedy}"
-                err.print("[red]rejected[/red]", escape(line), highlight=False)
-        elif self.count == _SHOWN_REJECTIONS + 1 and not self._quiet:
-            err.print(f"[red]more rejections follow[/red]; the first {_SHOWN_REJECTIONS} are above, all are counted")
+                err.print("[red]rejected[/red]", escape(line), highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Finish the file, and say where it is if not all rejections were shown."""
+        if self._lines is not None:
+            self._lines.close()
+        if self.count > _SHOWN_REJECTIONS and not self._quiet:
+            err.print(f"{self.count - _SHOWN_REJECTIONS:,} more were rejected; all are in {self._file}", soft_wrap=True)
 
 
 def import_file(
-    format: str, path: Path, tenant: str, user: str | None, project: str | None, *, dry_run: bool, json: bool
+    format: str,
+    path: Path,
+    tenant: str,
+    user: str | None,
+    project: str | None,
+    rejects: Path | None,
+    *,
+    dry_run: bool,
+    json: bool,
 ) -> int:
     """Import a file and return the exit code: 0, or 1 where records were rejected."""
     settings = load_settings()
     left_out: dict[str, int] = {}
-    rejections = Rejections(quiet=json)
+    rejections = Rejections(quiet=json, file=rejects or settings.home / "logs" / f"rejected-{path.name}.jsonl")
     bar = Progress(
         SpinnerColumn(),
         TextColumn("[bold]{task.description}"),
@@ -86,11 +107,12 @@ def import_file(
         on_bytes=lambda count: bar.advance(task, count),
         on_skip=skip,
     )
+    check_slug(tenant)
     records = open_importer(format, path, options)
     started = datetime.now(UTC)
     with bar:
         if dry_run:
-            report = _count(records, rejections)
+            report = _count(records, user, rejections)
         else:
             with running_pipeline() as pipeline:
                 report = import_records(
@@ -101,6 +123,7 @@ def import_file(
                     rejections,
                     on_batch=lambda done: bar.update(task, counts=f"{number(done.seen)} messages"),
                 )
+    rejections.close()
     outcome = ImportReport(
         path=str(path),
         tenant=tenant,
@@ -142,9 +165,12 @@ def import_records(
     )
 
 
-def _count(records: Iterator[IncomingMessage | Rejection], rejections: Rejections) -> IngestReport:
+def _count(records: Iterator[IncomingMessage | Rejection], user: str | None, rejections: Rejections) -> IngestReport:
+    """Count what would be imported, as far as that can be known without the stores."""
     report = IngestReport()
     for record in records:
+        if isinstance(record, IncomingMessage) and not (record.user_email or user):
+            record = no_user(record.origin)
         if isinstance(record, Rejection):
             report.rejected += 1
             rejections.add(record)

@@ -20,6 +20,7 @@ from memory_pipeline.stores.postgres.messages import message_days
 if TYPE_CHECKING:
     from memory_pipeline.defs.launch import RunReport, StepReport
 
+_SECONDS_FOR_A_RATE = 0.2
 _SHOWN_METADATA = (
     "messages",
     "facts_written",
@@ -71,7 +72,7 @@ def run_assets(assets: list[str], window: DayWindow, *, quiet: bool) -> list[Run
 
     bar = Progress(
         SpinnerColumn(finished_text="[green]✓[/green]"),
-        TextColumn("{task.description:<24}"),
+        TextColumn("{task.description:<20.20}"),
         TextColumn("{task.fields[state]}"),
         console=err,
         disable=quiet,
@@ -91,7 +92,7 @@ def run_assets(assets: list[str], window: DayWindow, *, quiet: bool) -> list[Run
             bar.update(tasks[current[-1]], state=f"{number(total)} {unit} ({number(round(rate))}/s)")
 
     def end(step: StepReport) -> None:
-        state = f"{step.seconds:6.2f} s  {_summary(step.metadata)}"
+        state = f"{step.seconds:6.2f} s  {_summary(step)}"
         if not step.succeeded:
             state = f"[red]failed[/red] {escape(step.error or '')}"
         bar.update(tasks[step.name], completed=1 if step.succeeded else 0, state=state)
@@ -100,12 +101,15 @@ def run_assets(assets: list[str], window: DayWindow, *, quiet: bool) -> list[Run
         return list(materialize(assets, window, Observer(begin, advance, end)))
 
 
-def _summary(metadata: dict[str, int | float | str | bool]) -> str:
-    return ", ".join(
-        f"{number(float(metadata[label]))} {label.replace('_', ' ')}"
-        for label in _SHOWN_METADATA
-        if metadata.get(label)
-    )
+def _summary(step: StepReport) -> str:
+    """Return what a step made, the first of it with a rate where the step took long enough to have one."""
+    made = [
+        (float(step.metadata[label]), label.replace("_", " ")) for label in _SHOWN_METADATA if step.metadata.get(label)
+    ]
+    parts = [f"{number(count)} {label}" for count, label in made]
+    if made and step.seconds >= _SECONDS_FOR_A_RATE:
+        parts[0] += f" ({number(round(made[0][0] / step.seconds))}/s)"
+    return ", ".join(parts)
 
 
 def show_reports(reports: list[RunReport]) -> None:
@@ -119,5 +123,7 @@ def show_reports(reports: list[RunReport]) -> None:
         for step in report.steps:
             if not step.succeeded:
                 err.print(f"[red]{step.name} failed:[/red] {step.error}", highlight=False)
+        for warning in report.warnings:
+            err.print("[yellow]warning:[/yellow]", escape(warning), highlight=False, soft_wrap=True)
         for check in report.failed_checks:
             err.print(f"[red]check failed:[/red] {check}", highlight=False)

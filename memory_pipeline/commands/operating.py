@@ -16,14 +16,14 @@ import msgspec
 from rich.markup import escape
 
 from memory_pipeline.commands.output import err, number, out, print_json, table
-from memory_pipeline.commands.session import project_root, running_stack
+from memory_pipeline.commands.session import project_root, running_stack, unprepared_stack
 from memory_pipeline.local.dagster_dev import DagsterDev
 from memory_pipeline.local.stack import running_stack as find_running_stack
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.migrate import check_schema, migrate, shipped_migrations
+from memory_pipeline.stores.postgres.migrate import check_schema_at, migrate, shipped_migrations
 from memory_pipeline.stores.postgres.statistics import StoreCounts, store_counts
 
 
@@ -47,21 +47,15 @@ def env_command() -> int:
 
 def migrate_command(*, check: bool) -> int:
     """Apply the migrations with the admin's connection, or only compare."""
-    settings = load_settings()
-    if settings.postgres_admin_url is None:
-        with running_stack() as stack:
-            return _migrate(stack.postgres_admin_url, check)
-    return _migrate(settings.postgres_admin_url, check)
+    with unprepared_stack() as settings:
+        return _migrate(settings.postgres_admin_url, check)
 
 
 def _migrate(admin_url: str | None, check: bool) -> int:
     if admin_url is None:
         raise SettingsError("MEMORY_POSTGRES_ADMIN_URL is not set; `migrate` connects with it.")
     if check:
-        import psycopg
-
-        with psycopg.connect(admin_url) as connection:
-            check_schema(connection)
+        check_schema_at(admin_url)
         out.print(f"the schema is up to date ({len(shipped_migrations())} migrations)")
         return 0
     applied = migrate(admin_url)
@@ -139,7 +133,7 @@ def _store_checks(settings: Settings) -> Iterator[Check]:
         yield _check("chroma", lambda: _chroma(pipeline))
         yield _check("embedder", lambda: _embedder(pipeline))
         yield _check("enricher", lambda: f"{pipeline.enricher.name}, version {pipeline.enricher.version}")
-        yield _check("dagster instance", lambda: str(project_root() / "dagster.yaml"))
+        yield _check("dagster instance", _dagster)
 
 
 def _check(name: str, look: Callable[[], str]) -> Check:
@@ -154,6 +148,12 @@ def _role(database: Database) -> str:
         row = connection.execute("SELECT current_user, current_setting('server_version')").fetchone()
     assert row is not None
     return f"{row[0]} on PostgreSQL {row[1]}; schema and row-level security as expected"
+
+
+def _dagster() -> str:
+    from memory_pipeline.defs.launch import check_instance
+
+    return check_instance()
 
 
 def _chroma(pipeline: Pipeline) -> str:
@@ -177,6 +177,7 @@ def up_command() -> int:
     """Run the stack with the Dagster UI and daemon until Ctrl-C; everything started ends with it."""
     stop = threading.Event()
     with _set_on_signals(stop), running_stack() as settings:
+        _end_runs_of_before()
         ui = DagsterDev(project_root(), settings.home / "logs" / "dagster.log", port=settings.ui_port, env={})
         out.print("starting the Dagster UI …")
         ui.start()
@@ -194,12 +195,28 @@ def up_command() -> int:
     return 0
 
 
+def _end_runs_of_before() -> None:
+    from memory_pipeline.defs.launch import end_dead_runs
+
+    end_dead_runs()
+
+
 @contextmanager
 def _set_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` on Ctrl-C or SIGTERM instead of ending in the middle of something."""
-    earlier = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
+    """Set `stop` on Ctrl-C, SIGTERM or a closed terminal; the second signal acts at once, as if nobody listened."""
+    earlier = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def restore() -> None:
+        for kind, handler in earlier.items():
+            signal.signal(kind, handler)
+
+    def set_once(*_: object) -> None:
+        stop.set()
+        restore()
+
+    for kind in earlier:
+        signal.signal(kind, set_once)
     try:
         yield
     finally:
-        for kind, handler in earlier.items():
-            signal.signal(kind, handler)
+        restore()

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +21,7 @@ def print_json(value: Any) -> None:
 
 def table(title: str, *columns: str) -> Table:
     """Return an empty table with these columns."""
-    grid = Table(title=title, title_justify="left", title_style="bold")
+    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
         grid.add_column(column)
     return grid

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from memory_pipeline.local.accounts import reachable_home
 from memory_pipeline.local.stack import local_stack, settings_with
 from memory_pipeline.model.errors import SettingsError
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.migrate import migrate
 
+_NO_SERVERS = {
+    "postgres_admin_url": None,
+    "postgres_app_url": None,
+    "postgres_pipeline_url": None,
+    "redis_url": None,
+    "chroma_url": None,
+    "dagster_postgres_url": None,
+}
 INSTANCE_FILE = "dagster.yaml"
 
 
@@ -33,10 +43,15 @@ def running_stack() -> Iterator[Settings]:
 
     The addresses go into this process's environment too: Dagster and the code location read them from there.
     """
-    with local_stack(load_settings(), prepare=lambda env: _migrate(env["MEMORY_POSTGRES_ADMIN_URL"])) as env:
-        os.environ.update(env)
-        _install_instance_file(Path(env["DAGSTER_HOME"]))
-        yield settings_with(load_settings(), env)
+    with _stack_of(load_settings()) as settings:
+        yield settings
+
+
+@contextmanager
+def unprepared_stack() -> Iterator[Settings]:
+    """Give settings of running stores as they are: nothing is migrated."""
+    with _stack_of(load_settings(), prepare=None) as settings:
+        yield settings
 
 
 @contextmanager
@@ -46,8 +61,41 @@ def running_pipeline() -> Iterator[Pipeline]:
         yield pipeline
 
 
-def _migrate(admin_url: str) -> None:
-    migrate(admin_url)
+@contextmanager
+def scratch_pipeline(prefix: str) -> Iterator[Pipeline]:
+    """Give a pipeline on embedded servers in a temporary folder, whatever servers the environment names.
+
+    Everything is gone afterwards: for measuring, so that it neither finds nor leaves anything.
+    """
+    parent = reachable_home(Path(tempfile.gettempdir()), say=lambda line: None)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder:
+        Path(folder).chmod(0o711)
+        settings = load_settings(
+            **load_settings().model_dump() | _NO_SERVERS | {"home": Path(folder), "data_dir": None}
+        )
+        with _stack_of(settings) as running, Pipeline(running) as pipeline:
+            yield pipeline
+
+
+def _prepare(env: dict[str, str]) -> None:
+    """What the owner of a stack does before anyone uses it."""
+    migrate(env["MEMORY_POSTGRES_ADMIN_URL"])
+
+
+@contextmanager
+def _stack_of(settings: Settings, prepare: Callable[[dict[str, str]], None] | None = _prepare) -> Iterator[Settings]:
+    with local_stack(settings, prepare=prepare) as env:
+        earlier = {name: os.environ.get(name) for name in env}
+        os.environ.update(env)
+        try:
+            _install_instance_file(Path(env["DAGSTER_HOME"]))
+            yield settings_with(settings, env)
+        finally:
+            for name, value in earlier.items():
+                if value is None:
+                    os.environ.pop(name)
+                else:
+                    os.environ[name] = value
 
 
 def _install_instance_file(dagster_home: Path) -> None:

@@ -6,20 +6,27 @@ once is three runs in a row: enrichment by day, summaries by week, and then all 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import msgspec
 from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.errors import DagsterInvalidConfigError
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster_shared.error import SerializableErrorInfo
+from sqlalchemy.exc import OperationalError
 
 from memory_pipeline.defs.common import observed_progress
 from memory_pipeline.defs.partitions import PARTITION_START, weekly
 from memory_pipeline.local.processes import ProcessIdentity, boot_id, own_identity
-from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError
+from memory_pipeline.local.stack import RESTARTED_MARK
+from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError, SettingsError, StoreUnavailableError
 from memory_pipeline.model.window import DayWindow
 
 _PROCESS_TAG = "memory_pipeline/process"
@@ -45,6 +52,9 @@ class RunReport(msgspec.Struct):
     seconds: float
     steps: list[StepReport]
     failed_checks: list[str]
+    """`asset: check: what was found`, of checks that say something is wrong."""
+    warnings: list[str]
+    """The same of checks that say something is behind, or waits for a person."""
 
 
 class Observer(msgspec.Struct, frozen=True):
@@ -58,7 +68,8 @@ class Observer(msgspec.Struct, frozen=True):
 def materialize(selection: Sequence[str], window: DayWindow, observer: Observer) -> Iterator[RunReport]:
     """Materialize the assets named (none: all) over the days of the window, and yield each run as it ends.
 
-    Stops after a run that failed. Raises NotFoundError for an unknown asset.
+    Stops after a run that failed. Raises NotFoundError for an unknown asset. One at a time in a process: Dagster
+    configures logging when it starts a run, and two threads that do so at once wait for each other for ever.
     """
     repository = ReconstructableRepository.for_module("memory_pipeline.definitions", "defs")
     graph = repository.get_definition().asset_graph
@@ -67,8 +78,7 @@ def materialize(selection: Sequence[str], window: DayWindow, observer: Observer)
     if unknown:
         raise NotFoundError(f"there is no asset {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
     chosen = [known[name] for name in selection] or list(known.values())
-    with dg.DagsterInstance.get() as instance:
-        _fail_runs_of_dead_processes(instance)
+    with _opened_instance() as instance:
         for keys in _runs(graph, chosen):
             report = _execute(repository, instance, keys, _tags(graph, keys, window), observer)
             yield report
@@ -109,18 +119,57 @@ def _monday(day: date) -> date:
     return day - timedelta(days=day.weekday())
 
 
-def _fail_runs_of_dead_processes(instance: dg.DagsterInstance) -> None:
-    """End the runs of commands that were killed: nobody else would, and their pool slots would be held for ever.
+def end_dead_runs() -> None:
+    """End runs that nobody executes any more; for whoever starts Dagster on these stores."""
+    with _opened_instance():
+        pass
 
-    Runs of the daemon are its own to watch (run monitoring); ours carry the process they live in as a tag.
+
+def check_instance() -> str:
+    """Ask Dagster's own database for something and return how it is stored. Raises as `materialize` does."""
+    with _opened_instance() as instance:
+        return f"{instance.get_runs_count()} runs in {type(instance.event_log_storage).__name__}"
+
+
+@contextmanager
+def _opened_instance() -> Iterator[dg.DagsterInstance]:
+    if not os.environ.get("MEMORY_DAGSTER_POSTGRES_URL"):
+        raise SettingsError(
+            "MEMORY_DAGSTER_POSTGRES_URL is not set; Dagster keeps its runs in a Postgres database of its own. "
+            "Name one beside the other MEMORY_*_URL settings."
+        )
+    try:
+        instance = dg.DagsterInstance.get()
+    except (OperationalError, DagsterInvalidConfigError) as error:
+        raise StoreUnavailableError(
+            f"Dagster's database can't be opened: {error}. Mend MEMORY_DAGSTER_POSTGRES_URL."
+        ) from error
+    with instance:
+        _fail_dead_runs(instance)
+        yield instance
+
+
+def _fail_dead_runs(instance: dg.DagsterInstance) -> None:
+    """End the runs of processes that are gone: nobody else would, and their pool slots would be held for ever.
+
+    Runs of our commands carry the process they live in as a tag. Those of the daemon don't, and run monitoring can't
+    see the workers of the default launcher either; but when the stores were restarted, they are all gone.
     """
-    unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
+    mark = Path(os.environ["DAGSTER_HOME"]) / RESTARTED_MARK
+    restarted = mark.exists()
+    unfinished = [
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    ]
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
         process = run.tags.get(_PROCESS_TAG)
-        if process is None or _is_alive(process):
+        if _is_alive(process) if process is not None else not restarted:
             continue
-        instance.report_run_failed(run, "The command that executed this run was killed. Materialize again.")
+        instance.report_run_failed(run, "The process that executed this run is gone. Materialize again.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    mark.unlink(missing_ok=True)
 
 
 def _own_process() -> str:
@@ -150,7 +199,7 @@ def _execute(
         asset_selection=frozenset(keys),
         job_code_origin=job.get_python_origin(),
     )
-    report = RunReport(run.run_id, sorted(key.to_user_string() for key in keys), False, 0.0, [], [])
+    report = RunReport(run.run_id, sorted(key.to_user_string() for key in keys), False, 0.0, [], [], [])
     began = time.monotonic()
     with observed_progress(observer.on_progress):
         for event in execute_run_iterator(job, run, instance):
@@ -179,7 +228,14 @@ def _follow(event: dg.DagsterEvent, report: RunReport, observer: Observer) -> No
     elif event.event_type_value == "ASSET_CHECK_EVALUATION":
         evaluation = event.asset_check_evaluation_data
         if not evaluation.passed:
-            report.failed_checks.append(f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}")
+            _note_failed_check(evaluation, report)
+
+
+def _note_failed_check(evaluation: dg.AssetCheckEvaluation, report: RunReport) -> None:
+    line = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
+    if evaluation.description:
+        line += f": {evaluation.description}"
+    (report.failed_checks if evaluation.severity == dg.AssetCheckSeverity.ERROR else report.warnings).append(line)
 
 
 def _end_step(event: dg.DagsterEvent, report: RunReport, observer: Observer) -> None:
@@ -189,8 +245,15 @@ def _end_step(event: dg.DagsterEvent, report: RunReport, observer: Observer) -> 
     if event.is_step_success:
         step = StepReport(name, True, event.step_success_data.duration_ms / 1000, metadata)
     else:
-        error = event.step_failure_data.error
-        cause = error.cause if error and error.cause else error
-        step = StepReport(name, False, 0.0, metadata, cause.message.strip() if cause else "no reason given")
+        step = StepReport(name, False, 0.0, metadata, _reason(event.step_failure_data.error))
     report.steps.append(step)
     observer.on_step_end(step)
+
+
+def _reason(error: SerializableErrorInfo | None) -> str:
+    """Return what a step raised: our errors are sentences, others are told with their class."""
+    cause = error.cause if error is not None and error.cause is not None else error
+    if cause is None:
+        return "no reason given"
+    raised, _colon, sentence = cause.message.strip().partition(": ")
+    return sentence if raised.startswith("memory_pipeline.") else cause.message.strip()

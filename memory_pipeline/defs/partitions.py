@@ -19,8 +19,26 @@ FIRST_MONDAY: date = PARTITION_START - timedelta(days=PARTITION_START.weekday())
 daily = dg.DailyPartitionsDefinition(start_date=PARTITION_START.isoformat(), end_offset=1)
 weekly = dg.WeeklyPartitionsDefinition(start_date=FIRST_MONDAY.isoformat(), day_offset=1, end_offset=1)
 
+EVERY_DAY = DayWindow(date.min, date.max)
+
 
 def window_of(context: dg.AssetExecutionContext) -> DayWindow:
     """Return the days that this run covers: one partition, or a contiguous range as one."""
     window = context.partition_time_window
     return DayWindow(window.start.date(), window.end.date())
+
+
+def checked_window(
+    context: dg.AssetCheckExecutionContext, partitions: dg.TimeWindowPartitionsDefinition = daily
+) -> DayWindow:
+    """Return the days that a check looks at: those of its run, or every day where it is run by itself.
+
+    Checks are not partitioned, though their assets are: of a partitioned check Dagster 1.13 announces one evaluation
+    per day and, in a run over a range, stores only one, under no day at all.
+    """
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return EVERY_DAY
+    keys = context.partition_key_range
+    first = partitions.time_window_for_partition_key(keys.start)
+    last = partitions.time_window_for_partition_key(keys.end)
+    return DayWindow(first.start.date(), last.end.date())

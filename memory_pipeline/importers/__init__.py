@@ -46,6 +46,8 @@ def open_importer(format: str, path: Path, options: ImportOptions) -> Iterator[I
     if problem is not None:
         raise MemoryPipelineError(f"the import can't start: {problem.reason}; {problem.remedy}")
     _require(format, path)
+    if format == "chatgpt" and options.user_email is None:
+        raise MemoryPipelineError("the import can't start: a ChatGPT export names no user; pass --user EMAIL")
     return reader(path, options)
 
 

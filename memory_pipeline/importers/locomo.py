@@ -3,6 +3,9 @@
 One sample is one conversation of two people in dated sessions. Turns carry no times of their own: each gets its
 session's time, taken as UTC, plus one second per turn before it. A shared picture is known by its machine-made caption,
 appended to the text as "[shares a photo: …]". Questions and annotations of the benchmark are not messages.
+
+Samples name no user. Where none is given either, each sample gets one of its own, `<sample_id>@locomo.example` in lower
+case: memories of one conversation must not answer questions about another.
 """
 
 from __future__ import annotations
@@ -59,6 +62,11 @@ def parse_session_time(text: str) -> datetime | None:
         )
     except ValueError:  # 31 June, 10:75
         return None
+
+
+def sample_email(sample_id: str) -> str:
+    """Return the e-mail of the user that a sample belongs to where the import names none."""
+    return f"{sample_id}@locomo.example".lower()
 
 
 def read_locomo(path: Path, options: ImportOptions) -> Iterator[IncomingMessage | Rejection]:
@@ -145,7 +153,7 @@ def _turn(
             sent_at=sent_at,
             position=position,
             speaker=turn.speaker,
-            user_email=options.user_email,
+            user_email=options.user_email or sample_email(sample_id),
             raw_data=raw_data,
             origin=origin,
         ),

@@ -2,7 +2,9 @@
 
 Channels are conversations (private ones and direct messages too, where the export has them); a thread stays part of
 its channel, and `thread_ts` is kept in the raw data. Joins, topic changes and other notices are left out and counted
-by their subtype; so are messages without any text. Edited messages are taken as exported: the last wording. A message
+by their subtype; so are messages without any text. A message belongs to the memory
+of the user that is given, else of its author by the e-mail in users.json; where both are missing (bots, guests, members
+without an address) it is left out and counted too. Edited messages are taken as exported: the last wording. A message
 that only shares files says their names.
 """
 
@@ -35,6 +37,7 @@ MAX_DAY_BYTES = 512 * 1024 * 1024
 _DAY_FILE = re.compile(r"([^/]+)/\d{4}-\d{2}-\d{2}\.json")
 _TS = re.compile(r"([0-9]{1,11})\.([0-9]{1,6})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WITHOUT_USER = {True: "message of a bot without a user", False: "message of a member without an e-mail"}
 _AGAIN = "export the workspace again; the other messages are not affected"
 
 
@@ -147,9 +150,12 @@ def _day(
         if not text.strip():
             options.on_skip("message without text")
             continue
-        yield _incoming(
-            message, micros, text, f"{name}, message {number} (ts {message.ts})", folder, directory, options
-        )
+        email = options.user_email or directory.email_of(message.user)
+        if email is None:
+            options.on_skip(_WITHOUT_USER[_is_bot(message, directory)])
+            continue
+        origin = f"{name}, message {number} (ts {message.ts})"
+        yield _incoming(message, micros, text, origin, folder, email, directory, options)
     if damage is not None:
         yield damage
 
@@ -175,6 +181,7 @@ def _incoming(
     text: str,
     origin: str,
     folder: str,
+    email: str,
     directory: Directory,
     options: ImportOptions,
 ) -> IncomingMessage | Rejection:
@@ -182,8 +189,6 @@ def _incoming(
         sent_at = _EPOCH + timedelta(microseconds=micros)
     except OverflowError:
         return reject(origin, Problem(f"{message.ts!r} is not a time in epoch seconds", _AGAIN))
-    member = directory.users.get(message.user or "")
-    is_bot = bool(message.bot_id) or message.subtype == "bot_message" or (member is not None and member.is_bot)
     channel = directory.channel_of(folder)
     raw: dict[str, Any] = {"ts": message.ts, "channel": folder}
     for key in ("user", "thread_ts", "subtype", "bot_id"):
@@ -191,19 +196,18 @@ def _incoming(
             raw[key] = value
     if message.files:
         raw["files"] = _titles(message.files)
-    email = options.user_email or (member.email if member else None)
     return checked(
         IncomingMessage(
             source=SOURCE,
             source_message_id=f"{channel.id}:{message.ts}",
             source_conversation_id=channel.id,
-            role=Role.ASSISTANT if is_bot else Role.USER,
+            role=Role.ASSISTANT if _is_bot(message, directory) else Role.USER,
             content=text,
             sent_at=sent_at,
             # The time itself: unlike a running number it stays the same when another export holds more or less.
             position=micros,
             speaker=_speaker(message, directory),
-            user_email=None if email is None else email.lower(),
+            user_email=email.lower(),
             conversation_title=channel.title,
             project=options.project,
             raw_data=raw,
@@ -211,6 +215,11 @@ def _incoming(
         ),
         options.limits,
     )
+
+
+def _is_bot(message: _Message, directory: Directory) -> bool:
+    member = directory.users.get(message.user or "")
+    return bool(message.bot_id) or message.subtype == "bot_message" or (member is not None and member.is_bot)
 
 
 def _speaker(message: _Message, directory: Directory) -> str | None:

@@ -66,6 +66,11 @@ class Directory:
         """The channel of a folder; one that no listing names goes by the folder's own name."""
         return self.by_folder.get(folder) or Channel(id=folder, title=f"#{folder}")
 
+    def email_of(self, user: str | None) -> str | None:
+        """The address of a user by id; None for a user that no listing names, or names without one."""
+        member = self.users.get(user or "")
+        return None if member is None else member.email
+
     def add_user(self, user: _User) -> None:
         profile = user.profile or _Profile()
         name = profile.real_name or user.real_name or profile.display_name or user.name or user.id

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memory_pipeline.local.processes import Account
-from memory_pipeline.model.errors import StoreUnavailableError
+from memory_pipeline.model.errors import SettingsError, StoreUnavailableError
 
 _UNPRIVILEGED = "nobody"
 
@@ -69,8 +69,13 @@ def reachable_home(wanted: Path, say: Callable[[str], None]) -> Path:
         own_folder(home, mode=0o711)
         return home
     if not home.exists():
-        home.parent.mkdir(parents=True, exist_ok=True)
-        home.mkdir(mode=0o711 if account is not None else 0o700, exist_ok=True)
+        try:
+            home.parent.mkdir(parents=True, exist_ok=True)
+            home.mkdir(mode=0o711 if account is not None else 0o700, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"the home {home} can't be made ({error.strerror}); set MEMORY_HOME to a folder you may write to."
+            ) from error
     return home
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from memory_pipeline.local.processes import Child, descendants, kill_tree, process_identity, start_child
+from memory_pipeline.local.processes import Child, descendants, kill_tree, listens_on, process_identity, start_child
 from memory_pipeline.model.errors import StoreUnavailableError
 
 _START_SECONDS = 120.0
@@ -32,6 +33,11 @@ class DagsterDev:
 
     def start(self) -> None:
         """Start it and wait until the UI answers. Raises StoreUnavailableError with the end of its log."""
+        if _taken(self.port):
+            raise StoreUnavailableError(
+                f"port {self.port} of 127.0.0.1 is taken, so the Dagster UI can't have it: stop what listens there, "
+                "or set MEMORY_UI_PORT to another one."
+            )
         command = [sys.executable, "-P", "-m", "dagster", "dev", "--workspace", str(self.project / "workspace.yaml")]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         self._child = start_child("Dagster", command, self.log, env=os.environ | self.env, cwd=self.project)
@@ -58,6 +64,9 @@ class DagsterDev:
         self._child = None
 
     def _answers(self) -> bool:
+        # Ours, not a stranger's server that took the port meanwhile.
+        if self._child is None or not any(listens_on(pid, self.port) for pid in descendants(self._child.pid)):
+            return False
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
         try:
             connection.request("GET", "/server_info")
@@ -66,3 +75,9 @@ class DagsterDev:
             return False
         finally:
             connection.close()
+
+
+def _taken(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

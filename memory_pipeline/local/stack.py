@@ -33,6 +33,8 @@ Say = Callable[[str], None]
 
 MEMORY_DATABASE = "memory"
 DAGSTER_DATABASE = "dagster"
+RESTARTED_MARK = "restarted"
+"""Name of a file in DAGSTER_HOME: the stores were started since Dagster was last opened."""
 DAGSTER_USER = "memory_dagster"
 
 _JOIN_SECONDS = 180.0
@@ -226,6 +228,8 @@ def _owned_stack(
         } | _places(home)
         if prepare is not None:
             prepare(dict(env))
+        # Whatever ran on these stores before is dead; who opens Dagster next ends its runs (defs/launch.py).
+        (home / "dagster" / RESTARTED_MARK).touch()
         servers = {server.name: server.running().identity() for server in (postgres, redis, chroma)}
         StackState(boot_id(), own_identity(), servers, env).write(state_path)
         try:

@@ -23,6 +23,10 @@ class StoreUnavailableError(MemoryPipelineError):
     exit_code = 3
 
 
+class RecordRefusedError(MemoryPipelineError):
+    """Postgres refused a record for what is in it; nothing of the transaction was stored."""
+
+
 class NotFoundError(MemoryPipelineError):
     """A tenant, user or record named by the caller does not exist (for this caller)."""
 

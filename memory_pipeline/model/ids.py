@@ -15,6 +15,7 @@ from uuid import UUID
 # The two variant bits of RFC 9562 are 10: a hexadecimal digit keeps its low two bits and becomes 8, 9, a or b.
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
+_COMPLEMENT = str.maketrans("0123456789abcdef", "fedcba9876543210")
 _SEPARATOR = "\x1f"
 
 
@@ -53,8 +54,8 @@ def message_hex(tenant_hex: str, source: str, source_message_id: str, sent_at_ms
 
 
 def episode_hex(message_hex: str) -> str:
-    """The id of the episode memory of one message; sorts where its message does."""
-    return derive_hex(b"episode", int(message_hex[:12], 16), message_hex)
+    """The id of the episode memory of one message: the same time, the last 60 bits complemented."""
+    return message_hex[:17] + message_hex[17:].translate(_COMPLEMENT)
 
 
 def fact_id(
@@ -79,6 +80,12 @@ def sha256(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def message_hash(role: str, speaker: str | None, content: str) -> bytes:
+    """Return the 32-byte content hash of a message; equals `message_hash(role, speaker, content)` in Postgres."""
+    name = speaker or ""
+    return sha256(f"{role}{_SEPARATOR}{len(name)}{_SEPARATOR}{name}{_SEPARATOR}{content}")
+
+
 def vector_id(memory_id: UUID, chunk: int) -> str:
     """The id of one vector in Chroma: from the row, never from a position in a batch."""
     return f"memory_{memory_id}" if chunk == 0 else f"memory_{memory_id}:{chunk}"
@@ -88,7 +95,7 @@ def parse_vector_id(text: str) -> tuple[UUID, int]:
     """Return memory id and chunk of a vector id. Raises ValueError where it is not one of ours."""
     memory, colon, chunk = text.removeprefix("memory_").partition(":")
     memory_id, number = UUID(memory), int(chunk) if colon else 0
-    if vector_id(memory_id, number) != text:
+    if number < 0 or vector_id(memory_id, number) != text:
         raise ValueError(f"{text!r} is not the id of a vector")
     return memory_id, number
 

@@ -50,7 +50,8 @@ class RelationKind(StrEnum):
     RELATED = "related"
 
 
-class IncomingMessage(msgspec.Struct, frozen=True, kw_only=True):
+# gc=False: a message can't be part of a cycle, and an import holds tens of thousands that the collector would walk.
+class IncomingMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One chat turn as an importer or the API hands it in, before it has ids of ours.
 
     `source` and `source_message_id` identify it for ever within a tenant: sending it again changes nothing.

@@ -21,6 +21,10 @@ def make_embedder(settings: Settings) -> Embedder:
                 settings.embedding_model,
                 settings.embedding_dimension,
                 settings.embedding_api_key,
+                request_dimension=settings.embedding_request_dimension,
+                max_input_tokens=settings.embedding_max_input_tokens,
+                max_request_inputs=settings.embedding_max_request_inputs,
+                timeout_seconds=settings.embedding_timeout_seconds,
                 retries=settings.retry_attempts,
                 backoff_seconds=settings.retry_backoff_ms / 1000,
             )

@@ -7,7 +7,7 @@ docs/decisions/index-entries.md for the order of writes and for what happens whe
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from typing import Literal
@@ -20,20 +20,19 @@ from memory_pipeline.model import ids
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.window import DayWindow, Progress, no_progress
 from memory_pipeline.stages.vector_payload import memory_document, vector_metadata
+from memory_pipeline.stages.vector_reader import PageReader
 from memory_pipeline.stores.chroma import ChromaStore, VectorBatch
-from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.index import (
-    FIRST_KEY,
     DueVector,
     EntryKey,
     Generation,
     State,
     WriterLock,
-    announce_entries,
     count_entries,
-    due_vectors,
     forget_entries,
     generations,
+    gone_entries,
     insert_generation,
     live_generation,
     mark_entries,
@@ -51,7 +50,6 @@ Documents = Literal["full", "none"]
 BATCH_ROWS = 2_000
 """Vectors per request; 500 or 5,000 were slower."""
 
-_BATCH_BYTES = 32 * 1024 * 1024  # Chroma refuses requests above 40 MiB
 _EVERY_DAY = DayWindow(date.min, date.max)
 
 
@@ -99,6 +97,7 @@ def index_memories(
     window: DayWindow,
     *,
     documents: Documents = "full",
+    tenants: Collection[UUID] | None = None,
     progress: Progress = no_progress,
     batch_rows: int = BATCH_ROWS,
 ) -> IndexReport:
@@ -107,18 +106,19 @@ def index_memories(
     A memory of another day that changed since it was indexed is brought up to date too, because what is said today may
     end a fact of last year; and so are the summaries of the weeks around the window.
 
-    `database` is connected as memory_pipeline. A tenant whose live collection is lost (or of another dimension) gets a
-    new one with all days. `progress` is told of vectors written. A tenant that fails does not keep the others from
-    being indexed; its error is raised at the end. Raises StoreUnavailableError at once where a server is away.
+    `database` is connected as memory_pipeline; `tenants` narrows the run to some of them. A tenant whose live
+    collection is lost (or of another dimension) gets a new one with all days. `progress` is told of vectors written. A
+    tenant that fails does not keep the others from being indexed; its error is raised at the end. Raises
+    StoreUnavailableError at once where a server is away.
     """
     report = IndexReport()
     started = time.monotonic()
     inform_planner(database)
     indexer = _Indexer(database, chroma, model, dimension, documents, progress, batch_rows)
     with database.transaction() as connection:
-        tenant_ids = tenants_to_index(connection, model, window)
+        due = tenants_to_index(connection, model, window)
     failures: list[str] = []
-    for tenant_id in tenant_ids:
+    for tenant_id in due if tenants is None else [one for one in due if one in tenants]:
         try:
             report.tenants[tenant_id] = indexer.index_tenant(tenant_id, window)
         except StoreUnavailableError:
@@ -181,29 +181,37 @@ class _Indexer:
                 report = TenantIndexReport()
                 with self._database.transaction() as connection:
                     days = other_days(connection, live, window)
-                for part in (window, *map(DayWindow.of_day, days)):
-                    self._fill(lock, live, part, report)
-                    self._remove_surplus(lock, live, part, report)
+                self._fill(lock, live, window, report, days)
+                self._remove_surplus(lock, live, window, report, days)
                 return report
-        # Only the rebuild lock may be held first, so the other is given up before.
-        return self.rebuild(tenant_id, resume=True)
+        # The rebuild lock must be the first one, so the other is given up before.
+        return self._recover(tenant_id) or self.index_tenant(tenant_id, window)
 
-    def rebuild(self, tenant_id: UUID, *, resume: bool = False) -> TenantIndexReport:
+    def rebuild(self, tenant_id: UUID) -> TenantIndexReport:
         with writer_lock(self._database, tenant_id, self._model, "rebuild") as lock:
-            if resume and self._other_run_rebuilt(tenant_id):
-                return TenantIndexReport(rebuilt=True)
-            building = self._building(tenant_id, resume)
-            report = TenantIndexReport(rebuilt=True)
-            # Nearly everything is written while the live collection goes on being indexed; then the rest, alone.
-            self._fill(lock, building, _EVERY_DAY, report)
-            lock.take("index")
-            self._fill(lock, building, _EVERY_DAY, report)
-            self._remove_surplus(lock, building, _EVERY_DAY, report)
-            self._verify(building)
+            return self._replace(lock, self._building(tenant_id, resume=False))
+
+    def _recover(self, tenant_id: UUID) -> TenantIndexReport | None:
+        """Rebuild what is lost, going on where an interrupted recovery was; None if another run has done it."""
+        with writer_lock(self._database, tenant_id, self._model, "rebuild") as lock:
             with self._database.transaction() as connection:
-                switch_live(connection, building)
-            self._sweep(tenant_id)
-            return report
+                live = live_generation(connection, tenant_id, self._model)
+            if live is not None and self._usable(live):
+                return None
+            return self._replace(lock, self._building(tenant_id, resume=True))
+
+    def _replace(self, lock: WriterLock, building: Generation) -> TenantIndexReport:
+        report = TenantIndexReport(rebuilt=True)
+        # Nearly everything is written while the live collection goes on being indexed; then the rest, alone.
+        self._fill(lock, building, _EVERY_DAY, report)
+        lock.take("index")
+        self._fill(lock, building, _EVERY_DAY, report)
+        self._remove_surplus(lock, building, _EVERY_DAY, report)
+        self._verify(building)
+        with self._database.transaction() as connection:
+            switch_live(connection, building)
+        self._sweep(building.tenant_id)
+        return report
 
     # -- collections --
 
@@ -220,11 +228,6 @@ class _Indexer:
 
     def _usable(self, generation: Generation) -> bool:
         return generation.dimension == self._dimension and self._chroma.has_collection(generation.collection_uuid)
-
-    def _other_run_rebuilt(self, tenant_id: UUID) -> bool:
-        with self._database.transaction() as connection:
-            live = live_generation(connection, tenant_id, self._model)
-        return live is not None and self._usable(live)
 
     def _building(self, tenant_id: UUID, resume: bool) -> Generation:
         """The generation to fill: the one that an interrupted recovery left, or a new one."""
@@ -259,14 +262,24 @@ class _Indexer:
 
     # -- vectors --
 
-    def _fill(self, lock: WriterLock, generation: Generation, window: DayWindow, report: TenantIndexReport) -> None:
-        """Write all due vectors, page by page; Postgres reads the next page and marks the last while Chroma works."""
-        reader = _PageReader(self._database, self._chroma, generation, window, self._documents, self._batch_rows)
+    def _fill(
+        self,
+        lock: WriterLock,
+        generation: Generation,
+        window: DayWindow,
+        report: TenantIndexReport,
+        days: Sequence[date] = (),
+    ) -> None:
+        """Write all due vectors of the window and of `days`, page by page.
+
+        Postgres reads the next page and marks the last while Chroma works.
+        """
+        reader = PageReader(self._database, self._chroma, generation, window, self._documents, self._batch_rows, days)
         marked: Future[None] | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="index") as postgres:
-            following = postgres.submit(reader.read, FIRST_KEY)
+            following = postgres.submit(reader.read)
             while page := following.result():
-                following = postgres.submit(reader.read, page[-1].key)
+                following = postgres.submit(reader.read)
                 lock.check()
                 self._write(generation, page, reader.trusted)
                 if marked is not None:
@@ -299,11 +312,35 @@ class _Indexer:
             mark_entries(connection, generation, page)
 
     def _remove_surplus(
-        self, lock: WriterLock, generation: Generation, window: DayWindow, report: TenantIndexReport
+        self,
+        lock: WriterLock,
+        generation: Generation,
+        window: DayWindow,
+        report: TenantIndexReport,
+        days: Sequence[date] = (),
     ) -> None:
-        while True:
+        def gone(connection: Connection) -> list[EntryKey]:
+            return gone_entries(connection, generation, self._batch_rows)
+
+        def surplus(connection: Connection) -> list[EntryKey]:
+            return surplus_entries(connection, generation, window, self._batch_rows, days=days)
+
+        for find in (gone, surplus):
+            self._remove(lock, generation, find, report)
+
+    def _remove(
+        self,
+        lock: WriterLock,
+        generation: Generation,
+        find: Callable[[Connection], list[EntryKey]],
+        report: TenantIndexReport,
+    ) -> None:
+        """Remove what `find` finds, batch by batch, until a batch is not full: then there is no more."""
+        found = self._batch_rows
+        while found == self._batch_rows:
             with self._database.transaction() as connection:
-                surplus = surplus_entries(connection, generation, window, self._batch_rows)
+                surplus = find(connection)
+            found = len(surplus)
             if not surplus:
                 return
             lock.check()
@@ -311,59 +348,6 @@ class _Indexer:
             with self._database.transaction() as connection:
                 forget_entries(connection, generation, surplus)
             report.removed += len(surplus)
-
-
-class _PageReader:
-    """Reads pages of due vectors of one generation and announces those that are new to it."""
-
-    def __init__(
-        self,
-        database: Database,
-        chroma: ChromaStore,
-        generation: Generation,
-        window: DayWindow,
-        documents: bool,
-        rows: int,
-    ) -> None:
-        self._database = database
-        self._chroma = chroma
-        self._generation = generation
-        self._window = window
-        self._documents = documents
-        self._rows = rows
-        self._compared = False
-        self.trusted = True
-        """False if Chroma holds more than Postgres knows of (an old backup was restored): no id is surely new."""
-
-    def read(self, after: EntryKey) -> list[DueVector]:
-        with self._database.transaction() as connection:
-            page = due_vectors(
-                connection,
-                self._generation,
-                self._window,
-                after,
-                documents=self._documents,
-                rows=self._rows,
-                page_bytes=_BATCH_BYTES,
-            )
-            for row in page:
-                self._require_dimension(row)
-            if page and not self._compared:
-                known = count_entries(connection, self._generation).announced
-                self.trusted = self._chroma.count(self._generation.collection_uuid) <= known
-                self._compared = True
-            new = [row.key for row in page if row.indexed_version is None]
-            if new:
-                announce_entries(connection, self._generation, new)
-        return page
-
-    def _require_dimension(self, row: DueVector) -> None:
-        if row.dimension != self._generation.dimension:
-            raise MemoryPipelineError(
-                f"memory {row.memory_id} has a vector of {row.dimension} dimensions under model "
-                f"{self._generation.model!r}, which should have {self._generation.dimension}: give the model with the "
-                "other dimension a name of its own and embed again (`memory-pipeline reembed --model NAME`)."
-            )
 
 
 def _collection_prefix(tenant_id: UUID) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -28,13 +28,13 @@ class Pipeline:
     def database(self) -> Database:
         """Postgres as memory_pipeline: every tenant, by policy."""
         url = _required(self.settings.postgres_pipeline_url, "MEMORY_POSTGRES_PIPELINE_URL")
-        return self._open.enter_context(Database(url))
+        return self._open.enter_context(Database(url, role="memory_pipeline"))
 
     @cached_property
     def app_database(self) -> Database:
         """Postgres as memory_app: the tenant of the transaction, nothing else."""
         url = _required(self.settings.postgres_app_url, "MEMORY_POSTGRES_APP_URL")
-        return self._open.enter_context(Database(url))
+        return self._open.enter_context(Database(url, role="memory_app"))
 
     @cached_property
     def chroma(self) -> ChromaStore:
@@ -57,7 +57,10 @@ class Pipeline:
     def embedder(self) -> Embedder:
         from memory_pipeline.providers.registry import make_embedder
 
-        return make_embedder(self.settings)
+        embedder = make_embedder(self.settings)
+        if isinstance(embedder, AbstractContextManager):
+            self._open.enter_context(embedder)
+        return embedder
 
     @cached_property
     def enricher(self) -> Enricher:

@@ -32,7 +32,9 @@ def options(**changes: Any) -> ImportOptions:
 
 
 def read(format: str, path: Path, **changes: Any) -> tuple[list[IncomingMessage], list[Rejection]]:
-    """Import `path` whole and sort out what was taken and what was not."""
+    """Import `path` whole and sort out what was taken and what was not; ChatGPT needs a user, so it has one."""
+    if format == "chatgpt":
+        changes = {"user_email": "ana@example.com"} | changes
     taken: list[IncomingMessage] = []
     refused: list[Rejection] = []
     for record in open_importer(format, path, options(**changes)):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memory_pipeline.importers import size_of
-from memory_pipeline.importers.locomo import parse_session_time
+from memory_pipeline.importers.locomo import parse_session_time, sample_email
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.records import IncomingMessage, Role
 from memory_pipeline_tests.importers.support import TRICKY_TEXTS, read, write_json
@@ -51,6 +51,15 @@ def test_turns_carry_the_session_time_plus_their_place(tmp_path: Path) -> None:
     )
     assert (len(taken), taken[0].sent_at.second) == (2, 0)
     assert sum(counted) == size_of("locomo", path)
+
+
+def test_without_a_user_every_sample_has_one_of_its_own(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "l.json", [sample("conv-A"), sample("conv-b")])
+    taken, refused = read("locomo", path)
+    assert refused == []
+    emails = ["conv-a@locomo.example"] * 2 + ["conv-b@locomo.example"] * 2
+    assert [each.user_email for each in taken] == emails
+    assert sample_email("conv-A") == emails[0]
 
 
 def test_sessions_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:

@@ -40,6 +40,13 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
         open_importer("jsonl", path, options())
 
 
+def test_a_chatgpt_export_without_a_user_is_an_error_before_any_reading(tmp_path: Path) -> None:
+    path = tmp_path / "conversations.json"
+    path.write_text("not JSON")
+    with pytest.raises(MemoryPipelineError, match="names no user; pass --user EMAIL"):
+        open_importer("chatgpt", path, options())
+
+
 @pytest.mark.parametrize(("change", "reason"), [({"user_email": "nobody"}, "'nobody'"), ({"project": "\0"}, "project")])
 def test_options_that_no_record_could_satisfy_are_an_error(tmp_path: Path, change: dict[str, str], reason: str) -> None:
     path = tmp_path / "chat.jsonl"

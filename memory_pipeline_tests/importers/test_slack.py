@@ -64,9 +64,32 @@ def test_a_message_carries_its_channel_speaker_and_time(tmp_path: Path) -> None:
 
 def test_a_given_user_goes_before_the_addresses_of_the_export(tmp_path: Path) -> None:
     path = workspace(tmp_path, said("1714548600.0", "a"), said("1714548601.0", "b", user="U2"))
-    assert [each.user_email for each in read("slack", path)[0]] == ["ana@example.com", None]
+    assert [each.user_email for each in read("slack", path)[0]] == ["ana@example.com"]
     taken, _ = read("slack", path, user_email="me@example.com")
     assert [each.user_email for each in taken] == ["me@example.com", "me@example.com"]
+
+
+def test_messages_that_belong_to_nobody_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = workspace(
+        tmp_path,
+        said("1714548600.1", "kept"),
+        said("1714548600.2", "b", user="U2"),
+        said("1714548600.3", "c", user="U7"),
+        said("1714548600.4", "d", user="U3"),
+        said("1714548600.5", "e", user=None, subtype="bot_message", bot_id="B1"),
+        said("1714548600.6", "f", bot_id="B1"),  # posted by an application for a member
+    )
+    skipped: Counter[str] = Counter()
+    taken, refused = read("slack", path, on_skip=lambda kind: skipped.update([kind]))
+    assert refused == []
+    assert [(each.content, each.user_email) for each in taken] == [
+        ("kept", "ana@example.com"),
+        ("f", "ana@example.com"),
+    ]
+    assert skipped == {"message of a member without an e-mail": 2, "message of a bot without a user": 2}
+    skipped.clear()
+    assert len(read("slack", path, user_email="me@example.com", on_skip=lambda kind: skipped.update([kind]))[0]) == 6
+    assert not skipped
 
 
 def test_bots_speak_as_assistants_under_their_names(tmp_path: Path) -> None:
@@ -80,7 +103,7 @@ def test_bots_speak_as_assistants_under_their_names(tmp_path: Path) -> None:
         said("1714548600.5", "e", user="U8", user_profile={"real_name": "Guest"}),
         said("1714548600.6", "f", user="U7"),
     )
-    taken, _ = read("slack", path)
+    taken, _ = read("slack", path, user_email="me@example.com")
     assert [(each.role, each.speaker, each.content) for each in taken] == [
         (Role.ASSISTANT, "deploys", "a"),
         (Role.ASSISTANT, "CI", "b"),
@@ -176,7 +199,7 @@ BAD: list[tuple[Any, str, str]] = [
 @pytest.mark.parametrize(("bad", "suffix", "reason"), BAD, ids=[reason for _, _, reason in BAD])
 def test_a_bad_message_is_named_and_costs_no_other(tmp_path: Path, bad: Any, suffix: str, reason: str) -> None:
     path = workspace(tmp_path, said("1714548600.1", "first"), bad, said("1714548600.9", "last"))
-    taken, refused = read("slack", path)
+    taken, refused = read("slack", path, user_email="me@example.com")
     assert [each.content for each in taken] == ["first", "last"]
     [rejection] = refused
     assert rejection.origin == f"{DAY}, message 2{suffix}"
@@ -186,7 +209,7 @@ def test_a_bad_message_is_named_and_costs_no_other(tmp_path: Path, bad: Any, suf
 
 def test_a_bad_listing_entry_is_named_and_messages_go_by_id(tmp_path: Path) -> None:
     path = workspace(tmp_path, said("1714548600.1", "Hi <@U2>"), users=[{"id": 1}, BO])
-    taken, refused = read("slack", path)
+    taken, refused = read("slack", path, user_email="me@example.com")
     assert [(each.content, each.speaker) for each in taken] == [("Hi @Bo", "U1")]
     assert [(each.origin, "can't be read" in each.reason) for each in refused] == [("users.json, entry 1", True)]
 
@@ -274,6 +297,6 @@ def test_any_json_in_the_fields_gives_messages_or_rejections(
         said("1714548600.9", "last", user="U2"),
         users=[ANA | user, BO],
     )
-    taken, refused = read("slack", path)
+    taken, refused = read("slack", path, user_email="me@example.com")
     assert {"first", "last"} <= {each.content for each in taken} or user.get("id") == "U2"
     assert all(each.origin and each.reason for each in refused)

@@ -148,12 +148,12 @@ def test_the_variables_lead_to_the_stores_under_their_roles(start: Callable[...,
             assert connection.execute("SELECT current_user, current_database()").fetchone() == who
     with psycopg.connect(env["MEMORY_DAGSTER_POSTGRES_URL"]) as connection:
         connection.execute("CREATE TABLE public.runs ()")
-    settings = settings_with(load_settings(cache_ttl_seconds=7), env)
+    settings = settings_with(load_settings(max_context_blocks=7), env)
     assert settings.postgres_app_url == env["MEMORY_POSTGRES_APP_URL"]
     assert settings.postgres_app_url is not None
     assert settings.postgres_app_url.startswith("postgresql://memory_app@/memory?")
     assert settings.home == server_folder / "home"
-    assert settings.cache_ttl_seconds == 7
+    assert settings.max_context_blocks == 7
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

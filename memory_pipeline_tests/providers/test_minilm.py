@@ -176,15 +176,12 @@ def test_texts_without_sentences_are_split_whole(embedder: MiniLMEmbedder, text:
     ),
     st.integers(1, 60),
 )
-def test_chunks_of_wild_text_lose_nothing_and_fit(parts: list[str], repeat: int) -> None:
+def test_chunks_of_wild_text_lose_nothing_and_fit(embedder: MiniLMEmbedder, parts: list[str], repeat: int) -> None:
     text = "".join(parts) * repeat
-    pieces = WILD.chunk(text)
+    pieces = embedder.chunk(text)
     assert "".join(pieces) == text
     for piece in pieces:
-        assert len(WILD._tokenizer().encode(piece).ids) <= 256
-
-
-WILD = MiniLMEmbedder(Path("unused"))
+        assert len(embedder._tokenizer().encode(piece).ids) <= 256
 
 
 @given(st.lists(st.integers(1, 256), max_size=200), st.integers(256, 4096))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -15,13 +16,16 @@ import numpy as np
 import psycopg
 import pytest
 from pgvector.psycopg import register_vector
+from typer.main import get_command
 
+from memory_pipeline.cli import app
 from memory_pipeline.local.chroma import ChromaServer
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.ids import bucket_of, derive_hex, milliseconds, vector_id
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages import index as index_stage
+from memory_pipeline.stages import vector_reader
 from memory_pipeline.stages.index import IndexReport, TenantIndexReport, index_memories, rebuild_index
 from memory_pipeline.stores.chroma import ChromaStore, VectorEntry
 from memory_pipeline.stores.postgres.database import Database
@@ -257,12 +261,13 @@ def test_small_batches_and_small_requests_end_in_the_same_index(
     world: World, acme: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.remember(acme, *(f"text {number}" for number in range(23)), chunks=2)
+    monkeypatch.setattr(vector_reader, "_KEYS", 15)
     reported: list[int] = []
     assert world.index(batch_rows=5, progress=reported.append).added == 46
     assert reported == [5] * 9 + [1]
     world.assert_agrees(acme)
 
-    monkeypatch.setattr(index_stage, "_BATCH_BYTES", 3_000)  # two rows
+    monkeypatch.setattr(vector_reader, "_PAGE_BYTES", 3_000)  # two rows
     other = world.tenant("other")
     world.remember(other, "x" * 10_000, *(f"text {number}" for number in range(5)))
     reported.clear()
@@ -372,6 +377,31 @@ def test_a_window_adds_only_its_days_and_follows_changes_of_what_is_indexed_on_a
 # -- tenants --
 
 
+def test_one_look_for_what_must_go_serves_all_days(world: World, acme: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    days = [date(2026, 3, day) for day in range(2, 7)]
+    longer = [memory_id for day in days for memory_id in world.remember(acme, "long", day=day, chunks=3)]
+    withdrawn, gone, kept = world.remember(acme, "withdrawn", "gone", "kept", day=days[0])
+    world.index()
+    for memory_id in longer:
+        world.change(acme, memory_id, "short")
+    world.set_status(withdrawn, "deleted")
+    world.execute("DELETE FROM memories WHERE memory_id = %s", gone)
+    looks: list[str] = []
+    for name in ("gone_entries", "surplus_entries"):
+        find = getattr(index_stage, name)
+
+        def look(*arguments: Any, _name: str = name, _find: Any = find, **options: Any) -> Any:
+            looks.append(_name)
+            return _find(*arguments, **options)
+
+        monkeypatch.setattr(index_stage, name, look)
+    report = world.index(DayWindow.of_day(FIRST))
+    assert looks == ["gone_entries", "surplus_entries"]
+    assert (report.added, report.updated, report.removed) == (0, 5, 12)
+    assert set(world.indexed(acme)) == {*longer, kept}
+    world.assert_agrees(acme)
+
+
 def test_two_tenants_never_share_a_collection(world: World, acme: UUID) -> None:
     other = world.tenant("other")
     ours, theirs = world.remember(acme, "ours"), world.remember(other, "theirs")
@@ -380,6 +410,14 @@ def test_two_tenants_never_share_a_collection(world: World, acme: UUID) -> None:
     assert world.live(acme).collection_uuid != world.live(other).collection_uuid
     assert set(world.indexed(acme)) == set(ours)
     assert set(world.indexed(other)) == set(theirs)
+
+
+def test_a_run_may_be_narrowed_to_tenants(world: World, acme: UUID) -> None:
+    other = world.tenant("other")
+    world.remember(acme, "ours")
+    world.remember(other, "theirs")
+    assert set(world.index(tenants=[other]).tenants) == {other}
+    assert set(world.index().tenants) == {acme, other}
 
 
 def test_a_tenant_without_vectors_gets_no_collection(world: World, acme: UUID) -> None:
@@ -395,6 +433,16 @@ def test_a_vector_of_another_dimension_is_named_and_other_tenants_are_indexed(wo
     with pytest.raises(MemoryPipelineError, match=rf"memory {odd} has a vector of 4 dimensions.*should have 8"):
         world.index()
     world.assert_agrees(other)
+
+
+def test_the_remedy_for_another_dimension_names_commands_that_exist(world: World, acme: UUID) -> None:
+    [odd] = world.remember(acme, "odd")
+    world.embed(acme, odd, "odd", dimension=4)
+    with pytest.raises(MemoryPipelineError) as raised:
+        world.index()
+    named = set(re.findall(r"`memory-pipeline ([a-z-]+)", str(raised.value)))
+    assert named
+    assert named <= set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 # -- interruptions --
@@ -500,7 +548,10 @@ def test_a_lock_lost_with_its_connection_stops_the_writer(world: World, acme: UU
     world.remember(acme, "one", "two")
 
     def kill_lock_holder(_finished: int) -> None:
-        world.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        world.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database d ON d.oid = database"
+            " WHERE locktype = 'advisory' AND datname = current_database()"
+        )
 
     with pytest.raises((StoreUnavailableError, psycopg.OperationalError)) as raised:
         world.index(batch_rows=1, progress=kill_lock_holder)

@@ -25,7 +25,7 @@ from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores.duckdb import build, publish
 from memory_pipeline.stores.duckdb.publish import ExportReport, current_export, generations, publish_duckdb
 from memory_pipeline.stores.duckdb.query import query, write_result
-from memory_pipeline_tests.conftest import _fresh_database
+from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, fill
 
@@ -48,7 +48,7 @@ TABLES = {
 def sample_lake(servers: Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample's lake, exported once; tests take a copy."""
     root = tmp_path_factory.mktemp("sample") / "lake"
-    with _fresh_database(servers, migrated_template) as database:
+    with fresh_database(servers, migrated_template) as database:
         fill(database.pipeline_url)
         export_lake(database.pipeline_url, WINDOW, root)
     return root

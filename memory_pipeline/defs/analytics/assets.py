@@ -1,12 +1,14 @@
 """The lake tables, the dimensions beside them, and `duckdb_analytics`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from memory_pipeline.defs.analytics.columns import column_metadata
 from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.partitions import daily, window_of
+from memory_pipeline.defs.summaries.assets import weekly_summaries
 from memory_pipeline.stages.export import export_dimensions, export_lake
 from memory_pipeline.stores.duckdb.publish import publish_duckdb
 from memory_pipeline.stores.lake import DAILY_TABLES
@@ -19,17 +21,22 @@ _DESCRIPTIONS = {
     "memory_relationships": "Which fact ended or supports which, by day.",
     "summaries": "Weekly summaries, by the day of the first message each rests on.",
 }
+_READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
+    "messages": ["messages"],
+    "summaries": [facts, memory_relationships, weekly_summaries],
+}
 
 
 def _lake_spec(table: str) -> dg.AssetSpec:
     return dg.AssetSpec(
         f"{_LAKE_PREFIX}{table}",
-        deps=["messages"] if table == "messages" else [facts, memory_relationships],
+        deps=_READ_FROM.get(table, [facts, memory_relationships]),
         description=f"{_DESCRIPTIONS[table]} Parquet, one file per day, rewritten only where rows changed.",
         group_name="analytics",
         kinds={"parquet", "postgres"},
         owners=OWNERS,
         code_version="1",
+        metadata=column_metadata(table),
         skippable=True,
     )
 

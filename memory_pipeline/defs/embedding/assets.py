@@ -19,6 +19,7 @@ from memory_pipeline.stages.embed import embed
     owners=OWNERS,
     pool="embedder",
     code_version=make_embedder(load_settings()).model,
+    metadata={"dagster/table_name": "memory.memory_embeddings"},
     description=(
         "A vector for every memory's present content under the model in the code version, kept in Postgres so that an "
         "index can be rebuilt without embedding again. Unchanged content is never embedded twice."

@@ -47,6 +47,7 @@ def facts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
     kinds={"postgres"},
     owners=OWNERS,
     code_version="slots-1",
+    metadata={"dagster/table_name": "memory.memory_relationships"},
     description=(
         "Which fact ended which (a move, a new job, a changed mind) and which say the same again. "
         "Sets the validity interval of facts; looks at all days of every slot that the day touches."

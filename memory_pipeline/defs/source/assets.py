@@ -2,18 +2,24 @@
 
 import dagster as dg
 
-from memory_pipeline.defs.common import PipelineResource
+from memory_pipeline.defs.common import OWNERS, PipelineResource
 from memory_pipeline.stores.postgres.messages import message_days
 
-
-@dg.observable_source_asset(
+MESSAGES = dg.AssetSpec(
+    "messages",
     group_name="source",
     description=(
         "Raw chat turns in Postgres, append-only: the record that everything else is derived from. "
         "Written by the API and the importers; an observation counts them and notes how far they reach."
     ),
-    tags={"dagster/kind/postgres": "", "dagster/kind/table": ""},
+    kinds={"postgres", "table"},
+    owners=OWNERS,
+    code_version="1",
+    metadata={"dagster/table_name": "memory.messages"},
 )
+
+
+@dg.multi_observable_source_asset(specs=[MESSAGES], name="observe_messages", description="Counts messages by day.")  # type: ignore[untyped-decorator]
 def messages(pipeline: PipelineResource) -> dg.ObserveResult:
     with pipeline.database.transaction() as connection:
         days = message_days(connection)

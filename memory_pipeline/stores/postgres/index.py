@@ -198,34 +198,51 @@ def _set_state(connection: Connection, generation: Generation, state: State) -> 
 # -- entries --
 
 
-def due_vectors(
+def due_keys(
     connection: Connection,
     generation: Generation,
     window: DayWindow,
     after: EntryKey,
-    *,
-    documents: bool,
     rows: int,
-    page_bytes: int,
-) -> list[DueVector]:
-    """Return the next vectors of the window that the index lacks or has of another version, by memory and chunk.
+    *,
+    days: Sequence[date] = (),
+) -> list[EntryKey]:
+    """Return the next vectors that the index lacks or has of another version, by memory and chunk.
 
-    At most `rows`, and no more than fit into a request of `page_bytes` however their text is escaped; at least one
-    where any is due.
+    Those of the window, and of `days` outside it.
+    """
+    return connection.execute(
+        sql(PACKAGE, "index_due_keys"),
+        {
+            "tenant_id": generation.tenant_id,
+            "generation_id": generation.generation_id,
+            "model": generation.model,
+            "start": window.start,
+            "end": window.end,
+            "days": list(days),
+            "after_memory": after[0],
+            "after_chunk": after[1],
+            "limit": rows,
+        },
+        binary=True,
+    ).fetchall()
+
+
+def due_vectors(
+    connection: Connection, generation: Generation, keys: Sequence[EntryKey], *, documents: bool, page_bytes: int
+) -> list[DueVector]:
+    """Return those of the named vectors that are still due, by memory and chunk.
+
+    No more than fit into a request of `page_bytes` however their text is escaped, but at least one where any is due:
+    ask again for what comes after the last one.
     """
     with connection.cursor(row_factory=class_row(DueVector), binary=True) as cursor:
         return cursor.execute(
             sql(PACKAGE, "index_due"),
             {
-                "tenant_id": generation.tenant_id,
-                "generation_id": generation.generation_id,
+                **_keys(generation, keys),
                 "model": generation.model,
-                "start": window.start,
-                "end": window.end,
-                "after_memory": after[0],
-                "after_chunk": after[1],
                 "documents": documents,
-                "limit": rows,
                 "page_bytes": page_bytes,
                 "row_bytes": _METADATA_BYTES + generation.dimension * 16 // 3,
                 "bytes_per_byte": _DOCUMENT_BYTES_PER_BYTE,
@@ -271,8 +288,18 @@ def mark_entries(connection: Connection, generation: Generation, written: Sequen
     )
 
 
-def surplus_entries(connection: Connection, generation: Generation, window: DayWindow, rows: int) -> list[EntryKey]:
-    """Return entries whose memory is gone, or, within the window, deleted, failed or shorter than it was."""
+def gone_entries(connection: Connection, generation: Generation, rows: int) -> list[EntryKey]:
+    """Return entries whose memory is gone; looks through all of the generation's."""
+    return connection.execute(
+        sql(PACKAGE, "index_gone"),
+        {"tenant_id": generation.tenant_id, "generation_id": generation.generation_id, "limit": rows},
+    ).fetchall()
+
+
+def surplus_entries(
+    connection: Connection, generation: Generation, window: DayWindow, rows: int, *, days: Sequence[date] = ()
+) -> list[EntryKey]:
+    """Return entries whose memory, of the window or of `days` outside it, is deleted, failed or shorter than it was."""
     return connection.execute(
         sql(PACKAGE, "index_surplus"),
         {
@@ -281,6 +308,7 @@ def surplus_entries(connection: Connection, generation: Generation, window: DayW
             "model": generation.model,
             "start": window.start,
             "end": window.end,
+            "days": list(days),
             "limit": rows,
         },
     ).fetchall()

@@ -22,12 +22,17 @@ class User(NamedTuple):
     tenant_slug: str
 
 
-def ensure_tenant(connection: Connection, slug: str) -> UUID:
-    """Return the tenant with this slug, created if there is none."""
+def check_slug(slug: str) -> None:
+    """Raise NotFoundError where no tenant can have this slug."""
     if not _SLUG.fullmatch(slug):
         raise NotFoundError(
             f"{slug!r} can't be a tenant: a slug is lower-case letters, digits and hyphens, at most 63 of them."
         )
+
+
+def ensure_tenant(connection: Connection, slug: str) -> UUID:
+    """Return the tenant with this slug, created if there is none."""
+    check_slug(slug)
     connection.execute("INSERT INTO tenants (slug, name) VALUES (%s, %s) ON CONFLICT (slug) DO NOTHING", [slug, slug])
     return tenant_id_of(connection, slug)
 
@@ -45,18 +50,31 @@ def all_tenants(connection: Connection) -> dict[UUID, str]:
 
 
 def ensure_user(connection: Connection, tenant_id: UUID, email: str, display_name: str) -> UUID:
-    """Return the tenant's user with this e-mail (compared in lower case), created if there is none."""
+    """Return the tenant's user with this e-mail (compared in lower case), created if there is none.
+
+    Lower case is what Postgres says it is: Python knows another Unicode, and the column is checked by Postgres.
+    """
     connection.execute(
-        "INSERT INTO users (tenant_id, email, display_name) VALUES (%s, %s, %s)"
+        "INSERT INTO users (tenant_id, email, display_name) VALUES (%s, lower(%s), %s)"
         " ON CONFLICT (tenant_id, email) DO NOTHING",
-        [tenant_id, email.lower(), display_name],
+        [tenant_id, email, display_name],
     )
     row = connection.execute(
-        "SELECT user_id FROM users WHERE tenant_id = %s AND email = %s", [tenant_id, email.lower()]
+        "SELECT user_id FROM users WHERE tenant_id = %s AND email = lower(%s)", [tenant_id, email]
     ).fetchone()
     if row is None:
         raise NotFoundError(f"user {email!r} could neither be found nor created.")
     return UUID(str(row[0]))
+
+
+def display_name_of(connection: Connection, tenant_id: UUID, user_id: UUID) -> str:
+    """Return what a user of the tenant is called. Raises NotFoundError."""
+    row = connection.execute(
+        "SELECT display_name FROM users WHERE tenant_id = %s AND user_id = %s", [tenant_id, user_id]
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no user {user_id} in tenant {tenant_id}.")
+    return str(row[0])
 
 
 def find_user(connection: Connection, email: str, tenant_slug: str | None = None) -> User:
@@ -65,8 +83,8 @@ def find_user(connection: Connection, email: str, tenant_slug: str | None = None
         users = cursor.execute(
             "SELECT tenant_id, user_id, email, display_name, slug AS tenant_slug"
             " FROM users JOIN tenants USING (tenant_id)"
-            " WHERE email = %s AND slug = coalesce(%s, slug) ORDER BY slug",
-            [email.lower(), tenant_slug],
+            " WHERE email = lower(%s) AND slug = coalesce(%s, slug) ORDER BY slug",
+            [email, tenant_slug],
         ).fetchall()
     if not users:
         raise NotFoundError(f"there is no user {email!r}" + (f" in tenant {tenant_slug!r}." if tenant_slug else "."))

@@ -6,8 +6,6 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
     user_id                  uuid,
     source                   text,
     source_message_id        text,
-    source_conversation_id   text,
-    conversation_title       text,
     project                  text,
     role                     text,
     speaker                  text,

@@ -1,20 +1,17 @@
--- The next page of vectors, in order of memory and chunk, that the index lacks or has of another version; cut off where
--- it would be too large for one request. Only chunk 0 brings the text along: a long memory has many chunks.
+-- Those of the named vectors that are (still) due, with all that is stored beside them, in order of memory and chunk; cut
+-- off where they would be too large for one request. Only chunk 0 brings the text along: a long memory has many chunks.
 WITH due AS (
-    SELECT e.memory_id, e.chunk, i.version AS indexed_version,
+    SELECT m.memory_id, e.chunk, i.version AS indexed_version,
            %(row_bytes)s + CASE WHEN %(documents)s AND e.chunk = 0
                                 THEN %(bytes_per_byte)s * octet_length(m.content) ELSE 0 END AS bytes
-    FROM memory_embeddings e
-    JOIN memories m ON m.tenant_id = e.tenant_id AND m.memory_id = e.memory_id
-    LEFT JOIN index_entries i ON i.tenant_id = e.tenant_id AND i.generation_id = %(generation_id)s
-        AND i.memory_id = e.memory_id AND i.chunk = e.chunk
-    WHERE e.tenant_id = %(tenant_id)s AND e.model = %(model)s
-      AND (e.memory_id, e.chunk) > (%(after_memory)s, %(after_chunk)s)
-      AND m.day >= %(start)s AND m.day < %(end)s AND m.status IN ('active', 'superseded')
-      AND e.content_hash = m.content_hash
+    FROM unnest(%(memory_ids)s::uuid[], %(chunks)s::integer[]) AS named (memory_id, chunk)
+    JOIN memories m ON m.tenant_id = %(tenant_id)s AND m.memory_id = named.memory_id
+    JOIN memory_embeddings e ON e.tenant_id = m.tenant_id AND e.memory_id = m.memory_id
+        AND e.model = %(model)s AND e.chunk = named.chunk
+    LEFT JOIN index_entries i ON i.tenant_id = m.tenant_id AND i.generation_id = %(generation_id)s
+        AND i.memory_id = m.memory_id AND i.chunk = e.chunk
+    WHERE m.status IN ('active', 'superseded') AND e.content_hash = m.content_hash
       AND (i.version IS NULL OR i.version <> m.version OR i.content_hash <> m.content_hash)
-    ORDER BY e.memory_id, e.chunk
-    LIMIT %(limit)s
 ), page AS (
     SELECT memory_id, chunk, indexed_version, bytes, sum(bytes) OVER (ORDER BY memory_id, chunk) AS bytes_so_far
     FROM due
@@ -26,7 +23,7 @@ SELECT m.memory_id, p.chunk, p.indexed_version, e.dimension, e.embedding, m.vers
        CASE WHEN %(documents)s AND p.chunk = 0 THEN m.content END AS content
 FROM page p
 JOIN memories m ON m.tenant_id = %(tenant_id)s AND m.memory_id = p.memory_id
-JOIN memory_embeddings e ON e.tenant_id = %(tenant_id)s AND e.memory_id = p.memory_id AND e.model = %(model)s
+JOIN memory_embeddings e ON e.tenant_id = m.tenant_id AND e.memory_id = m.memory_id AND e.model = %(model)s
     AND e.chunk = p.chunk
 WHERE p.bytes_so_far <= %(page_bytes)s OR p.bytes_so_far = p.bytes
 ORDER BY p.memory_id, p.chunk

@@ -1,4 +1,6 @@
--- Messages that are new, their episode memories, and one event per conversation, in one statement: all or nothing.
+-- Messages that are new, their conversations, their episode memories, and one event per conversation, in one statement:
+-- all or nothing. Conversations without a new message are not made. Messages go in by id and conversations by theirs, so
+-- that two writers of the same ones wait for each other instead of deadlocking.
 WITH new_messages AS (
     INSERT INTO messages (tenant_id, message_id, conversation_id, user_id, source, source_message_id, role, speaker,
                           content, content_hash, sent_at, position, raw_data)
@@ -8,6 +10,15 @@ WITH new_messages AS (
     ORDER BY message_id
     ON CONFLICT (tenant_id, source, source_message_id) DO NOTHING
     RETURNING message_id, conversation_id
+), new_conversations AS (
+    INSERT INTO conversations (tenant_id, conversation_id, user_id, source, source_conversation_id, title, project)
+    SELECT current_tenant_id(), c.conversation_id, c.user_id, c.source, c.source_conversation_id, c.title, c.project
+    FROM unnest(%(conversation_ids)s::uuid[], %(user_ids)s::uuid[], %(sources)s::text[],
+                %(source_conversation_ids)s::text[], %(titles)s::text[], %(projects)s::text[])
+        AS c (conversation_id, user_id, source, source_conversation_id, title, project)
+    WHERE c.conversation_id IN (SELECT conversation_id FROM new_messages)
+    ORDER BY c.conversation_id
+    ON CONFLICT DO NOTHING
 ), new_memories AS (
     INSERT INTO memories (tenant_id, memory_id, user_id, conversation_id, kind, status, content, content_hash, day,
                           source_message_ids, project)

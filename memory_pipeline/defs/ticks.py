@@ -1,0 +1,26 @@
+"""What the schedules share: a tick speaks of the moment it was due, so it asks for the same run whenever it comes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def tick_time(context: dg.ScheduleEvaluationContext) -> datetime:
+    """Return the moment the tick was due, in UTC."""
+    return context.scheduled_execution_time.astimezone(UTC)
+
+
+def unfinished_run(context: dg.ScheduleEvaluationContext, job_name: str) -> str | None:
+    """Return the id of a run of this job that waits or works, if there is one."""
+    runs = context.instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=_UNFINISHED), limit=1)
+    return runs[0].dagster_run.run_id if runs else None

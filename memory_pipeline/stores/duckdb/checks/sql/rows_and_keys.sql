@@ -1,0 +1,33 @@
+-- Table by table of a published file: rows, rows without a key, and rows whose key is there already.
+SELECT 'tenants' AS table_name, count(*) AS rows, count(*) FILTER (WHERE tenant_id IS NULL) AS without_key,
+       count(*) - count(DISTINCT tenant_id) AS repeated
+FROM tenants
+UNION ALL
+SELECT 'users', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR user_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, user_id))
+FROM users
+UNION ALL
+SELECT 'conversations', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR conversation_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, conversation_id))
+FROM conversations
+UNION ALL
+SELECT 'messages', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR message_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, message_id))
+FROM messages
+UNION ALL
+SELECT 'memories', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR memory_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, memory_id))
+FROM memories
+UNION ALL
+SELECT 'facts', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR fact_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, fact_id))
+FROM facts
+UNION ALL
+SELECT 'memory_relationships', count(*),
+       count(*) FILTER (WHERE tenant_id IS NULL OR from_id IS NULL OR to_id IS NULL OR kind IS NULL),
+       count(*) - count(DISTINCT (tenant_id, from_id, to_id, kind))
+FROM memory_relationships
+UNION ALL
+SELECT 'summaries', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR summary_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, summary_id))
+FROM summaries

@@ -1,0 +1,10 @@
+-- Rows that a complete export has: the conditions of the export_*.sql statements, over all days.
+SELECT 'messages' AS table_name, count(*) AS rows FROM messages
+UNION ALL
+SELECT 'memories', count(*) FROM memories WHERE status <> 'deleted'
+UNION ALL
+SELECT 'facts', count(*) FROM memories WHERE status <> 'deleted' AND kind = 'fact'
+UNION ALL
+SELECT 'summaries', count(*) FROM memories WHERE status <> 'deleted' AND kind = 'summary'
+UNION ALL
+SELECT 'memory_relationships', count(*) FROM memory_relationships

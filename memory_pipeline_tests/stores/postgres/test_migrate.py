@@ -1,0 +1,214 @@
+"""Migrations: each applied once and whole, and nothing runs on a schema other than the one it ships."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import psycopg
+import pytest
+
+from memory_pipeline.model.errors import MemoryPipelineError, SchemaVersionError, StoreUnavailableError
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.migrate import check_schema, migrate, shipped_migrations
+from memory_pipeline_tests.conftest import Database as Urls
+from memory_pipeline_tests.stores.postgres.schema_snapshot import COMMAND, SNAPSHOT, dump_schema
+
+STEPS = {
+    "0001_first.sql": "CREATE TABLE one (a integer); CREATE TABLE two (b integer);",
+    "0002_second.sql": "ALTER TABLE one ADD COLUMN c text DEFAULT '100 %s';",
+    "0003_third.sql": "CREATE TABLE three (d integer);",
+}
+
+
+def folder_of(path: Path, steps: dict[str, str]) -> Path:
+    """Write migrations of a program of its own (with a file that is none beside them)."""
+    path.mkdir(exist_ok=True)
+    (path / "__init__.py").write_text("", encoding="utf-8")
+    for name, text in steps.items():
+        (path / name).write_text(text, encoding="utf-8")
+    return path
+
+
+def some_steps(path: Path, count: int) -> Path:
+    return folder_of(path, dict(list(STEPS.items())[:count]))
+
+
+def execute(urls: Urls, statement: str) -> None:
+    with psycopg.connect(urls.admin_url) as connection:
+        connection.execute(statement.encode())
+
+
+def history(urls: Urls) -> list[tuple[int, str, str]]:
+    with psycopg.connect(urls.admin_url) as connection:
+        return connection.execute(
+            "SELECT version, name, sha256 FROM memory.migration_history ORDER BY version"
+        ).fetchall()
+
+
+def tables(urls: Urls) -> set[str]:
+    with psycopg.connect(urls.admin_url) as connection:
+        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'memory'").fetchall()
+    return {str(name) for (name,) in rows} - {"migration_history"}
+
+
+def refused(urls: Urls) -> list[str]:
+    """What opening as either role and migrating say, which all must refuse."""
+    messages = []
+    for url in (urls.app_url, urls.pipeline_url):
+        with pytest.raises(SchemaVersionError) as opening:
+            Database(url).open()
+        messages.append(str(opening.value))
+    with pytest.raises(SchemaVersionError) as migrating:
+        migrate(urls.admin_url)
+    return [*messages, str(migrating.value)]
+
+
+def test_a_fresh_database_gets_all_migrations_and_a_second_run_none(empty_database: Urls) -> None:
+    shipped = shipped_migrations()
+    assert migrate(empty_database.admin_url) == [f"{m.version:04d}_{m.name}" for m in shipped]
+    assert history(empty_database) == [tuple(migration) for migration in shipped]
+    assert migrate(empty_database.admin_url) == []
+    with Database(empty_database.app_url) as app, Database(empty_database.pipeline_url) as pipeline:
+        for opened in (app, pipeline):
+            with opened.transaction() as connection:
+                assert connection.execute("SELECT count(*) FROM messages").fetchone() == (0,)
+
+
+def test_the_schema_is_the_one_in_docs(database: Urls) -> None:
+    assert dump_schema(database.admin_url) == SNAPSHOT.read_text(encoding="utf-8"), (
+        f"docs/schema.sql is not what the migrations make. Rewrite it with `{COMMAND}`, and review the difference."
+    )
+
+
+def test_several_migrators_at_once_apply_each_migration_once(empty_database: Urls, tmp_path: Path) -> None:
+    migrations = shipped_migrations(some_steps(tmp_path / "steps", 3))
+    start = Barrier(4)
+
+    def run() -> list[str]:
+        start.wait(timeout=30)
+        return migrate(empty_database.admin_url, migrations)
+
+    with ThreadPoolExecutor(4) as pool:
+        applied = [future.result() for future in [pool.submit(run) for _ in range(4)]]
+    assert sorted(applied) == [[], [], [], ["0001_first", "0002_second", "0003_third"]]
+    assert history(empty_database) == [tuple(migration) for migration in migrations]
+
+
+def test_only_new_migrations_are_applied_to_an_older_schema(empty_database: Urls, tmp_path: Path) -> None:
+    migrate(empty_database.admin_url, shipped_migrations(some_steps(tmp_path / "old", 1)))
+    newer = shipped_migrations(some_steps(tmp_path / "new", 3))
+    assert migrate(empty_database.admin_url, newer) == ["0002_second", "0003_third"]
+    assert tables(empty_database) == {"one", "two", "three"}
+
+
+def test_an_older_schema_is_refused_with_expected_and_found(empty_database: Urls, tmp_path: Path) -> None:
+    newest = list(shipped_migrations())[-1]
+    for url in (empty_database.app_url, empty_database.pipeline_url):
+        with pytest.raises(SchemaVersionError, match=r"no memory schema; expected 0.*memory-pipeline migrate"):
+            Database(url).open()
+
+    migrate(empty_database.admin_url, {})
+    for url in (empty_database.app_url, empty_database.pipeline_url):
+        with pytest.raises(SchemaVersionError, match="older than this program") as refusal:
+            Database(url).open()
+        assert f"expected {newest}, found an empty history" in str(refusal.value)
+
+    old = shipped_migrations(some_steps(tmp_path / "old", 2))
+    new = shipped_migrations(some_steps(tmp_path / "new", 3))
+    migrate(empty_database.admin_url, old)
+    with (
+        psycopg.connect(empty_database.pipeline_url) as connection,
+        pytest.raises(SchemaVersionError) as refusal,
+    ):
+        check_schema(connection, new)
+    assert f"expected {list(new)[2]}, found {list(old)[1]}" in str(refusal.value)
+    assert "memory-pipeline migrate" in str(refusal.value)
+
+
+def test_a_newer_schema_is_refused_with_expected_and_found(database: Urls) -> None:
+    execute(database, "INSERT INTO memory.migration_history VALUES (9999, 'from_the_future', repeat('f', 64))")
+    newest = list(shipped_migrations())[-1]
+    for message in refused(database):
+        assert "newer than this program" in message
+        assert f"expected {newest}, found 9999_from_the_future (ffffffffffff)" in message
+
+
+def test_an_edited_migration_is_refused_with_expected_and_found(database: Urls) -> None:
+    execute(database, "UPDATE memory.migration_history SET sha256 = repeat('e', 64) WHERE version = 1")
+    first = next(iter(shipped_migrations()))
+    for message in refused(database):
+        assert "was edited after it was applied" in message
+        assert f"expected {first}, found 0001_{first.name} (eeeeeeeeeeee)" in message
+
+
+def test_another_numbering_is_refused_with_expected_and_found(database: Urls) -> None:
+    execute(database, "UPDATE memory.migration_history SET version = 7 WHERE version = 1")
+    first = next(iter(shipped_migrations()))
+    for message in refused(database):
+        assert f"expected {first}, found 0007_{first.name}" in message
+
+
+def test_editing_a_file_by_one_space_is_noticed(empty_database: Urls, tmp_path: Path) -> None:
+    folder = some_steps(tmp_path / "steps", 2)
+    migrate(empty_database.admin_url, shipped_migrations(folder))
+    (folder / "0001_first.sql").write_text(STEPS["0001_first.sql"] + " ", encoding="utf-8")
+    with pytest.raises(SchemaVersionError, match="0001 was edited"):
+        migrate(empty_database.admin_url, shipped_migrations(folder))
+
+
+def test_line_endings_of_a_checkout_are_no_edit(tmp_path: Path) -> None:
+    (unix := tmp_path / "unix").mkdir()
+    (windows := tmp_path / "windows").mkdir()
+    (unix / "0001_first.sql").write_bytes(b"SELECT 1;\nSELECT 2;\n")
+    (windows / "0001_first.sql").write_bytes(b"SELECT 1;\r\nSELECT 2;\r\n")
+    assert shipped_migrations(unix) == shipped_migrations(windows)
+
+
+def test_two_files_of_one_number_are_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "steps", {"0001_a.sql": "SELECT 1", "0001_b.sql": "SELECT 2"})
+    with pytest.raises(SchemaVersionError, match=r"0001_b\.sql"):
+        shipped_migrations(folder)
+
+
+def test_a_migration_that_fails_in_the_middle_leaves_the_last_whole_one(empty_database: Urls, tmp_path: Path) -> None:
+    broken = STEPS | {"0002_second.sql": "CREATE TABLE half (a integer); SELECT 1 / 0; CREATE TABLE rest (a integer);"}
+    migrations = shipped_migrations(folder_of(tmp_path / "steps", broken))
+    with pytest.raises(SchemaVersionError, match=r"0002_second .*rolled back.*division by zero"):
+        migrate(empty_database.admin_url, migrations)
+    assert tables(empty_database) == {"one", "two"}
+    assert [version for version, _name, _hash in history(empty_database)] == [1]
+
+    mended = shipped_migrations(folder_of(tmp_path / "steps", STEPS))
+    assert migrate(empty_database.admin_url, mended) == ["0002_second", "0003_third"]
+
+
+def test_a_migrator_that_dies_lets_the_next_one_go_on(empty_database: Urls, tmp_path: Path) -> None:
+    dying = STEPS | {"0002_second.sql": "SELECT pg_terminate_backend(pg_backend_pid())"}
+    with pytest.raises(MemoryPipelineError):
+        migrate(empty_database.admin_url, shipped_migrations(folder_of(tmp_path / "steps", dying)))
+    mended = shipped_migrations(folder_of(tmp_path / "steps", STEPS))
+    assert migrate(empty_database.admin_url, mended) == ["0002_second", "0003_third"]
+
+
+def test_everything_that_is_migrated_belongs_to_the_owner_role(database: Urls) -> None:
+    with psycopg.connect(database.admin_url) as connection:
+        owners = connection.execute(
+            "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'memory'::regnamespace"
+        ).fetchall()
+    assert owners == [("memory_owner",)]
+
+
+def test_a_limited_role_cannot_migrate(empty_database: Urls) -> None:
+    migrate(empty_database.admin_url, {})
+    with pytest.raises(MemoryPipelineError, match="MEMORY_POSTGRES_ADMIN_URL"):
+        migrate(empty_database.app_url)
+
+
+def test_a_server_that_is_away_is_told_apart_from_a_wrong_schema(tmp_path: Path) -> None:
+    nowhere = f"postgresql://postgres@/postgres?host={tmp_path}"
+    with pytest.raises(StoreUnavailableError, match="can't be reached"):
+        migrate(nowhere)
+    with pytest.raises(StoreUnavailableError, match="can't be reached"):
+        Database(nowhere).open()
