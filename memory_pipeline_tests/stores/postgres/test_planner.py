@@ -50,9 +50,7 @@ def test_an_empty_database_needs_no_analysis(pipeline: Database) -> None:
     assert inform_planner(pipeline) == []
 
 
-def test_a_table_that_somebody_else_is_working_on_is_left_to_them(
-    database: TestDatabase, pipeline: Database
-) -> None:
+def test_a_table_that_somebody_else_is_working_on_is_left_to_them(database: TestDatabase, pipeline: Database) -> None:
     with psycopg.connect(database.admin_url) as connection:
         connection.execute("INSERT INTO memory.tenants (slug, name) VALUES ('acme', 'Acme')")
         connection.execute(_FILL, [2_000])
