@@ -338,4 +338,5 @@ GRANT INSERT, UPDATE, DELETE ON memory_embeddings, memory_relationships, index_g
     audit_findings, audit_runs TO memory_pipeline;
 GRANT DELETE ON memories TO memory_pipeline;
 -- For ANALYZE after an import, which can't wait for autovacuum.
-GRANT MAINTAIN ON ALL TABLES IN SCHEMA memory TO memory_pipeline;
+GRANT MAINTAIN ON tenants, users, conversations, messages, events, memories, memory_embeddings, memory_relationships,
+    index_generations, index_entries, audit_findings, audit_runs TO memory_pipeline;

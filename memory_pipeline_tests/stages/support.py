@@ -50,6 +50,12 @@ class World:
         self._admin.close()
         self.database.close()
 
+    def empty(self) -> None:
+        self.execute(
+            "TRUNCATE tenants, users, conversations, messages, events, memories, memory_embeddings,"
+            " memory_relationships, index_generations, index_entries, audit_runs, audit_findings"
+        )
+
     def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement as the owner: what nobody in the product may do."""
         cursor = self._admin.execute(statement.encode(), values)

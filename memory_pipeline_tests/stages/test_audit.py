@@ -13,7 +13,6 @@ from chromadb.api import ClientAPI
 from memory_pipeline.model.digests import IndexedVector
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.ids import vector_id
-from memory_pipeline.settings import Settings
 from memory_pipeline.stages import audit as audit_stage
 from memory_pipeline.stages.audit import AuditReport, audit, compare
 from memory_pipeline.stages.embed import embed
@@ -74,9 +73,8 @@ def found(report: AuditReport) -> list[tuple[str, str, UUID | None]]:
 
 
 @pytest.fixture
-def audited(speech: World, settings: Settings) -> Iterator[Audited]:
-    assert settings.chroma_url
-    with ChromaStore(settings.chroma_url, settings.chroma_database) as chroma:
+def audited(speech: World, chroma_url: str, chroma_database: str) -> Iterator[Audited]:
+    with ChromaStore(chroma_url, chroma_database) as chroma:
         yield Audited(speech, chroma)
 
 
@@ -87,13 +85,12 @@ def acme(audited: Audited) -> Audited:
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[ClientAPI]:
+def client(chroma_url: str, chroma_database: str) -> Iterator[ClientAPI]:
     """Chroma, past our own store."""
     import chromadb
 
-    assert settings.chroma_url
-    host, _, port = settings.chroma_url.removeprefix("http://").partition(":")
-    client = chromadb.HttpClient(host, int(port), database=settings.chroma_database)
+    host, _, port = chroma_url.removeprefix("http://").partition(":")
+    client = chromadb.HttpClient(host, int(port), database=chroma_database)
     yield client
     client._server._session.close()  # type: ignore[attr-defined]  # nothing else closes it
     client._admin_client._server._session.close()  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import pytest
 
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.planner import inform_planner
-from memory_pipeline_tests.conftest import Database as TestDatabase
+from memory_pipeline_tests.conftest import Database as FreshDatabase
 
 _FILL = """
 INSERT INTO memory.users (tenant_id, email, display_name)
@@ -18,19 +18,19 @@ SELECT tenant_id, gen_random_uuid() || '@acme.test', 'U' FROM memory.tenants, ge
 
 
 @pytest.fixture
-def pipeline(database: TestDatabase) -> Iterator[Database]:
+def pipeline(database: FreshDatabase) -> Iterator[Database]:
     with Database(database.pipeline_url) as pipeline:
         yield pipeline
 
 
-def rows_expected(database: TestDatabase, table: str) -> float:
+def rows_expected(database: FreshDatabase, table: str) -> float:
     with psycopg.connect(database.admin_url) as connection:
         row = connection.execute("SELECT reltuples FROM pg_class WHERE relname = %s", [table]).fetchone()
     assert row is not None
     return float(row[0])
 
 
-def test_a_table_that_grew_is_analyzed_once(database: TestDatabase, pipeline: Database) -> None:
+def test_a_table_that_grew_is_analyzed_once(database: FreshDatabase, pipeline: Database) -> None:
     with psycopg.connect(database.admin_url) as connection:
         connection.execute("INSERT INTO memory.tenants (slug, name) VALUES ('acme', 'Acme')")
         connection.execute(_FILL, [2_000])
@@ -50,7 +50,7 @@ def test_an_empty_database_needs_no_analysis(pipeline: Database) -> None:
     assert inform_planner(pipeline) == []
 
 
-def test_a_table_that_somebody_else_is_working_on_is_left_to_them(database: TestDatabase, pipeline: Database) -> None:
+def test_a_table_that_somebody_else_is_working_on_is_left_to_them(database: FreshDatabase, pipeline: Database) -> None:
     with psycopg.connect(database.admin_url) as connection:
         connection.execute("INSERT INTO memory.tenants (slug, name) VALUES ('acme', 'Acme')")
         connection.execute(_FILL, [2_000])
