@@ -556,12 +556,12 @@ GRANT USAGE ON SCHEMA memory TO memory_app;
 GRANT USAGE ON SCHEMA memory TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.audit_findings TO memory_app;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.audit_findings TO memory_pipeline;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.audit_findings TO memory_pipeline;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.audit_runs TO memory_pipeline;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.audit_runs TO memory_pipeline;
 
 GRANT SELECT,INSERT ON TABLE memory.conversations TO memory_app;
-GRANT SELECT,INSERT ON TABLE memory.conversations TO memory_pipeline;
+GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.conversations TO memory_pipeline;
 
 GRANT UPDATE(title) ON TABLE memory.conversations TO memory_app;
 GRANT UPDATE(title) ON TABLE memory.conversations TO memory_pipeline;
@@ -570,16 +570,16 @@ GRANT UPDATE(project) ON TABLE memory.conversations TO memory_app;
 GRANT UPDATE(project) ON TABLE memory.conversations TO memory_pipeline;
 
 GRANT SELECT,INSERT ON TABLE memory.events TO memory_app;
-GRANT SELECT,INSERT ON TABLE memory.events TO memory_pipeline;
+GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.events TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.index_entries TO memory_app;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.index_entries TO memory_pipeline;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.index_entries TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.index_generations TO memory_app;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.index_generations TO memory_pipeline;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.index_generations TO memory_pipeline;
 
 GRANT SELECT,INSERT ON TABLE memory.memories TO memory_app;
-GRANT SELECT,INSERT,DELETE ON TABLE memory.memories TO memory_pipeline;
+GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE memory.memories TO memory_pipeline;
 
 GRANT UPDATE(conversation_id) ON TABLE memory.memories TO memory_pipeline;
 
@@ -630,22 +630,22 @@ GRANT UPDATE(version) ON TABLE memory.memories TO memory_pipeline;
 GRANT UPDATE(updated_at) ON TABLE memory.memories TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.memory_embeddings TO memory_app;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.memory_embeddings TO memory_pipeline;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_embeddings TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.memory_relationships TO memory_app;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.memory_relationships TO memory_pipeline;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_relationships TO memory_pipeline;
 
 GRANT SELECT,INSERT ON TABLE memory.messages TO memory_app;
-GRANT SELECT,INSERT ON TABLE memory.messages TO memory_pipeline;
+GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.messages TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.migration_history TO memory_app;
-GRANT SELECT ON TABLE memory.migration_history TO memory_pipeline;
+GRANT SELECT,MAINTAIN ON TABLE memory.migration_history TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.tenants TO memory_app;
-GRANT SELECT,INSERT ON TABLE memory.tenants TO memory_pipeline;
+GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.tenants TO memory_pipeline;
 
 GRANT SELECT,INSERT ON TABLE memory.users TO memory_app;
-GRANT SELECT,INSERT ON TABLE memory.users TO memory_pipeline;
+GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.users TO memory_pipeline;
 
 GRANT UPDATE(display_name) ON TABLE memory.users TO memory_app;
 GRANT UPDATE(display_name) ON TABLE memory.users TO memory_pipeline;
