@@ -639,7 +639,7 @@ GRANT SELECT,INSERT ON TABLE memory.messages TO memory_app;
 GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.messages TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.migration_history TO memory_app;
-GRANT SELECT,MAINTAIN ON TABLE memory.migration_history TO memory_pipeline;
+GRANT SELECT ON TABLE memory.migration_history TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.tenants TO memory_app;
 GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.tenants TO memory_pipeline;
