@@ -1,8 +1,8 @@
 """Dagster's Postgres event log, with two things mended.
 
 Before a run over a range of days starts, Dagster logs one "planned" event per day and asset. dagster-postgres 0.29
-writes materializations in batches but these one by one, each on a connection of its own: 12 ms a piece, three minutes
-for all days since 2022.
+writes materializations in batches but these one by one, each on a connection of its own: a minute before the steps of
+a run over the months of one imported data set could begin.
 
 And where two runs are the first ever to enter a pool at the same time, one of them fails: both insert the pool's row,
 and the one that is refused goes on in its transaction, which Postgres does not allow.

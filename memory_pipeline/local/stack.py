@@ -160,7 +160,7 @@ def _given_stores(settings: Settings) -> dict[str, str] | None:
 def _places(home: Path) -> dict[str, str]:
     dagster_home = home / "dagster"
     dagster_home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A run over a range of days writes an event per day and asset: 20 ms each one by one, next to none in batches.
+    # A run over a range of days writes an event per day and asset; in batches that costs far less than one by one.
     return {"MEMORY_HOME": str(home), "DAGSTER_HOME": str(dagster_home), "DAGSTER_EVENT_BATCH_SIZE": "1000"}
 
 

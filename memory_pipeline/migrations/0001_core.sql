@@ -12,7 +12,7 @@ CREATE FUNCTION current_tenant_id() RETURNS uuid
 
 -- Tells a repeated message from a conflicting one under the same source id. The length keeps speaker and content apart,
 -- whatever characters they hold. model/ids.py computes the same. STABLE, as convert_to is: declared IMMUTABLE, Postgres
--- would call it row by row instead of expanding it (2 microseconds a row).
+-- would call it row by row instead of expanding it.
 CREATE FUNCTION message_hash(role text, speaker text, content text) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN sha256(convert_to(role || chr(31) || length(coalesce(speaker, '')) || chr(31) || coalesce(speaker, '')

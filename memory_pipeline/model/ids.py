@@ -23,7 +23,7 @@ def derive_hex(namespace: bytes, sent_at_ms: int, *parts: str) -> str:
     """Return the id (32 hexadecimal digits) of what `parts` identify within `namespace` (at most 16 bytes).
 
     Its first 48 bits are `sent_at_ms`, milliseconds since 1970, so that ids sort by time and index pages fill in order
-    (as with UUID version 7: an index over random ids cost a third more at insertion).
+    (as with UUID version 7).
     """
     # A part may itself hold the separator; its length in front keeps ("a", "b") apart from ("a\x1fb",).
     text = _SEPARATOR.join([f"{len(part)}:{part}" for part in parts])
