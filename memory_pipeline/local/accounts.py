@@ -91,7 +91,7 @@ def own_folder(path: Path, mode: int, account: Account | None = None) -> None:
         if account is not None:
             os.chown(path, account.uid, account.gid)
     except FileExistsError:
-        pass
+        pass  # whose it is, is looked at next
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (owner, os.geteuid()):
         raise StoreUnavailableError(

@@ -123,7 +123,8 @@ def test_postgres_ignores_variables_meant_for_other_servers(
     server = postgres_in(server_folder)
     server.start()
     try:
-        psycopg.connect(server.url()).close()
+        with psycopg.connect(server.url()) as connection:
+            assert connection.execute("SHOW data_directory").fetchone() == (str(server.data_dir),)
     finally:
         server.stop()
 
@@ -132,8 +133,10 @@ def test_postgres_listens_on_tcp_where_asked(server_folder: Path) -> None:
     server = postgres_in(server_folder, port=free_port())
     server.start()
     try:
-        psycopg.connect(server.tcp_url()).close()
-        psycopg.connect(server.url()).close()
+        with psycopg.connect(server.tcp_url()) as over_tcp, psycopg.connect(server.url()) as over_socket:
+            assert over_tcp.info.host == "127.0.0.1"
+            ask = "SELECT pg_postmaster_start_time()"
+            assert over_tcp.execute(ask).fetchone() == over_socket.execute(ask).fetchone()
     finally:
         server.stop()
 

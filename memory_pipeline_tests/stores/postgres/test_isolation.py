@@ -354,7 +354,9 @@ def test_a_database_with_altered_isolation_is_refused(database: Urls, change: st
 def test_a_view_with_the_rights_of_its_reader_is_no_reason_to_refuse(database: Urls) -> None:
     with psycopg.connect(database.admin_url) as connection:
         connection.execute("CREATE VIEW memory.mine WITH (security_invoker = true) AS SELECT * FROM memory.messages")
-    Database(database.app_url).open().close()
+        connection.execute("GRANT SELECT ON memory.mine TO memory_app")
+    with Database(database.app_url) as opened, opened.transaction() as connection:
+        assert connection.execute("SELECT count(*) FROM memory.mine").fetchone() == (0,)
 
 
 @contextmanager
