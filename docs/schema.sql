@@ -4,11 +4,148 @@ CREATE SCHEMA memory;
 
 ALTER SCHEMA memory OWNER TO memory_owner;
 
+CREATE FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_hash bytea, p_expires_at timestamp with time zone, p_email text, p_link_by_email boolean, p_correlation_id uuid) RETURNS TABLE(state text, tenant_id uuid, user_id uuid)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'memory', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    found identities%ROWTYPE;
+    match users%ROWTYPE;
+    users_with_email bigint := 0;
+    revoked timestamptz;
+BEGIN
+    -- FOR SHARE: a revocation that is under way ends first, and one that comes later finds the session.
+    SELECT * INTO found FROM identities i WHERE i.issuer = p_issuer AND i.subject = p_subject FOR SHARE;
+    IF NOT FOUND THEN
+        IF p_link_by_email AND p_email IS NOT NULL THEN
+            SELECT count(*) INTO users_with_email FROM users u WHERE u.email = lower(p_email);
+        END IF;
+        IF users_with_email = 1 THEN
+            SELECT * INTO match FROM users u WHERE u.email = lower(p_email);
+        END IF;
+        INSERT INTO identities (issuer, subject, state, tenant_id, user_id, email_hint, changed_by)
+        VALUES (p_issuer, p_subject, CASE users_with_email WHEN 1 THEN 'linked' ELSE 'pending' END,
+                match.tenant_id, match.user_id, p_email, 'system:authenticate')
+        ON CONFLICT DO NOTHING
+        RETURNING * INTO found;
+        IF FOUND THEN
+            INSERT INTO auth_events (kind, actor, issuer, subject, correlation_id)
+            VALUES (CASE found.state WHEN 'linked' THEN 'identity_linked' ELSE 'identity_pending' END,
+                    'system:authenticate', p_issuer, p_subject, p_correlation_id);
+            IF found.state = 'linked' THEN
+                INSERT INTO events (tenant_id, kind, actor, subject_id, correlation_id, detail)
+                VALUES (found.tenant_id, 'identity_linked', 'system:authenticate', found.user_id, p_correlation_id,
+                        jsonb_build_object('issuer', p_issuer, 'by', 'verified e-mail'));
+            END IF;
+        ELSE
+            SELECT * INTO found FROM identities i WHERE i.issuer = p_issuer AND i.subject = p_subject FOR SHARE;
+        END IF;
+    END IF;
+    IF found.state <> 'linked' THEN
+        RETURN QUERY SELECT found.state, NULL::uuid, NULL::uuid;
+        RETURN;
+    END IF;
+    INSERT INTO user_sessions AS s (session_hash, issuer, subject, tenant_id, user_id, expires_at)
+    VALUES (p_session_hash, p_issuer, p_subject, found.tenant_id, found.user_id, p_expires_at)
+    ON CONFLICT (session_hash) DO UPDATE SET last_seen_at = clock_timestamp(), expires_at = excluded.expires_at
+    RETURNING s.revoked_at INTO revoked;
+    IF revoked IS NOT NULL THEN
+        RETURN QUERY SELECT 'session_revoked', NULL::uuid, NULL::uuid;
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT found.state, found.tenant_id, found.user_id;
+END $$;
+
+ALTER FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_hash bytea, p_expires_at timestamp with time zone, p_email text, p_link_by_email boolean, p_correlation_id uuid) OWNER TO memory_owner;
+
 CREATE FUNCTION memory.current_tenant_id() RETURNS uuid
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::uuid;
 
 ALTER FUNCTION memory.current_tenant_id() OWNER TO memory_owner;
+
+CREATE TABLE memory.memory_jobs (
+    tenant_id uuid NOT NULL,
+    job_id uuid DEFAULT uuidv7() NOT NULL,
+    job_type text NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
+    priority smallint DEFAULT 100 NOT NULL,
+    subject_id uuid,
+    user_id uuid,
+    day date NOT NULL,
+    payload jsonb DEFAULT '{}'::jsonb NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    available_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    published_at timestamp with time zone,
+    claim_token uuid,
+    claimed_by text,
+    lease_until timestamp with time zone,
+    error_class text,
+    error_text text,
+    correlation_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    finished_at timestamp with time zone,
+    CONSTRAINT memory_jobs_attempts_check CHECK ((attempts >= 0)),
+    CONSTRAINT memory_jobs_check CHECK (((state = 'processing'::text) = (claim_token IS NOT NULL))),
+    CONSTRAINT memory_jobs_check1 CHECK (((state = 'processing'::text) = (lease_until IS NOT NULL))),
+    CONSTRAINT memory_jobs_check2 CHECK (((state = ANY (ARRAY['completed'::text, 'dead'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT memory_jobs_check3 CHECK (((state <> ALL (ARRAY['failed'::text, 'dead'::text])) OR (error_text IS NOT NULL))),
+    CONSTRAINT memory_jobs_job_type_check CHECK ((job_type = ANY (ARRAY['enrich_and_embed'::text, 'index'::text, 'detect_relations'::text, 'summarize'::text, 'synthesize'::text, 'erase'::text, 'replay_write'::text]))),
+    CONSTRAINT memory_jobs_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'dead'::text])))
+);
+
+ALTER TABLE ONLY memory.memory_jobs FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.memory_jobs OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.memory_jobs IS 'Ledger of asynchronous work; pending and failed rows are still to be done, dead ones need a person.';
+
+COMMENT ON COLUMN memory.memory_jobs.subject_id IS 'What the work is about: the memory for enrich_and_embed and index, else by job_type.';
+
+COMMENT ON COLUMN memory.memory_jobs.attempts IS 'Counted when claimed, so that work which kills its worker comes to an end too.';
+
+COMMENT ON COLUMN memory.memory_jobs.claim_token IS 'New with each claim; a finish that does not bring it is discarded.';
+
+COMMENT ON COLUMN memory.memory_jobs.lease_until IS 'By the database''s clock; after it anybody may claim the job again.';
+
+CREATE FUNCTION memory.get_memory_job_stats() RETURNS TABLE(job_type text, state text, jobs bigint, oldest_age interval)
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ SELECT j.job_type,
+     j.state,
+     count(*) AS count,
+     (clock_timestamp() - min(j.created_at))
+    FROM memory.memory_jobs j
+   GROUP BY j.job_type, j.state
+   ORDER BY j.job_type, j.state;
+END;
+
+ALTER FUNCTION memory.get_memory_job_stats() OWNER TO memory_owner;
+
+CREATE FUNCTION memory.grant_first_role() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'memory', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO user_roles (tenant_id, user_id, role, granted_by)
+    VALUES (NEW.tenant_id, NEW.user_id, 'member', 'system:new-user');
+    RETURN NULL;
+END $$;
+
+ALTER FUNCTION memory.grant_first_role() OWNER TO memory_owner;
+
+CREATE FUNCTION memory.install_default_plugins() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'memory', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO plugin_installs (tenant_id, plugin, installed_by)
+    SELECT NEW.tenant_id, plugin, 'system:new-tenant' FROM plugin_registry WHERE default_install;
+    RETURN NULL;
+END $$;
+
+ALTER FUNCTION memory.install_default_plugins() OWNER TO memory_owner;
 
 CREATE FUNCTION memory.message_hash(role text, speaker text, content text) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -40,6 +177,23 @@ BEGIN
 END $$;
 
 ALTER FUNCTION memory.refuse_delete_of_user_in_use() OWNER TO memory_owner;
+
+CREATE FUNCTION memory.refuse_identity_remapping() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF OLD.tenant_id IS NOT NULL AND NEW.tenant_id IS DISTINCT FROM OLD.tenant_id THEN
+        RAISE EXCEPTION 'identity % of % belongs to tenant % for ever', OLD.subject, OLD.issuer, OLD.tenant_id
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    IF OLD.state = 'linked' AND NEW.user_id IS DISTINCT FROM OLD.user_id THEN
+        RAISE EXCEPTION 'identity % of % is linked to user %: revoke it first', OLD.subject, OLD.issuer, OLD.user_id
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+
+ALTER FUNCTION memory.refuse_identity_remapping() OWNER TO memory_owner;
 
 CREATE FUNCTION memory.refuse_tenant_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -125,6 +279,34 @@ ALTER TABLE memory.audit_runs OWNER TO memory_owner;
 
 COMMENT ON TABLE memory.audit_runs IS 'Comparisons of every store with Postgres; findings is NULL until the run has ended.';
 
+CREATE TABLE memory.auth_events (
+    event_id uuid DEFAULT uuidv7() NOT NULL,
+    kind text NOT NULL,
+    actor text NOT NULL,
+    issuer text,
+    subject text,
+    correlation_id uuid NOT NULL,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    occurred_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE memory.auth_events OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.auth_events IS 'The part of the log that belongs to no tenant (yet): refused tokens, subjects seen first, links, revocations.';
+
+CREATE TABLE memory.cache_invalidations (
+    tenant_id uuid NOT NULL,
+    conversation_id uuid NOT NULL,
+    invalidation_id uuid DEFAULT uuidv7() NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY memory.cache_invalidations FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.cache_invalidations OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.cache_invalidations IS 'Conversations whose copy in Redis may be stale and has to go.';
+
 CREATE TABLE memory.conversations (
     tenant_id uuid NOT NULL,
     conversation_id uuid NOT NULL,
@@ -158,6 +340,31 @@ ALTER TABLE ONLY memory.events FORCE ROW LEVEL SECURITY;
 ALTER TABLE memory.events OWNER TO memory_owner;
 
 COMMENT ON TABLE memory.events IS 'The append-only log: what happened, to what, by whom, under which correlation id. Ids, counts and hashes, no text.';
+
+CREATE TABLE memory.identities (
+    issuer text NOT NULL,
+    subject text NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
+    tenant_id uuid,
+    user_id uuid,
+    email_hint text,
+    first_seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    changed_by text NOT NULL,
+    CONSTRAINT identities_check CHECK (((tenant_id IS NULL) = (user_id IS NULL))),
+    CONSTRAINT identities_check1 CHECK (((state <> 'linked'::text) OR (user_id IS NOT NULL))),
+    CONSTRAINT identities_issuer_check CHECK ((issuer <> ''::text)),
+    CONSTRAINT identities_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'linked'::text, 'revoked'::text]))),
+    CONSTRAINT identities_subject_check CHECK ((subject <> ''::text))
+);
+
+ALTER TABLE ONLY memory.identities FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.identities OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.identities IS 'Subjects of identity providers: pending until an admin links one to a user, in one tenant for ever.';
+
+COMMENT ON COLUMN memory.identities.email_hint IS 'E-mail the issuer says it has verified; helps the admin to choose, proves nothing.';
 
 CREATE TABLE memory.index_entries (
     tenant_id uuid NOT NULL,
@@ -193,6 +400,16 @@ ALTER TABLE memory.index_generations OWNER TO memory_owner;
 COMMENT ON TABLE memory.index_generations IS 'Which Chroma collection is live for a tenant and model, and which were.';
 
 COMMENT ON COLUMN memory.index_generations.collection_uuid IS 'The uuid Chroma gave the collection: another one means its data was lost and made anew.';
+
+CREATE TABLE memory.installation (
+    only_row boolean DEFAULT true NOT NULL,
+    installation_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    CONSTRAINT installation_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE memory.installation OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.installation IS 'The one row that tells this database from any other.';
 
 CREATE TABLE memory.memories (
     tenant_id uuid NOT NULL,
@@ -331,12 +548,81 @@ CREATE TABLE memory.migration_history (
 
 ALTER TABLE memory.migration_history OWNER TO memory_owner;
 
+CREATE TABLE memory.permissions (
+    permission text NOT NULL,
+    description text NOT NULL
+);
+
+ALTER TABLE memory.permissions OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.permissions IS 'What may be allowed; `plugins:run:NAME` goes with each registered plugin.';
+
+CREATE TABLE memory.plugin_installs (
+    tenant_id uuid NOT NULL,
+    plugin text NOT NULL,
+    installed_by text NOT NULL,
+    installed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY memory.plugin_installs FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.plugin_installs OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.plugin_installs IS 'Which plugins may see a tenant''s messages.';
+
+CREATE TABLE memory.plugin_registry (
+    plugin text NOT NULL,
+    description text NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    default_install boolean DEFAULT false NOT NULL,
+    CONSTRAINT plugin_registry_plugin_check CHECK ((plugin ~ '^(enricher|embedder|summarizer):[a-z0-9][a-z0-9_-]{0,62}$'::text))
+);
+
+ALTER TABLE memory.plugin_registry OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.plugin_registry IS 'Enrichers, embedders and summarizers that exist; a disabled one runs for nobody.';
+
+COMMENT ON COLUMN memory.plugin_registry.default_install IS 'Every new tenant has it. Never so for one that sends text elsewhere or costs money.';
+
+CREATE TABLE memory.role_permissions (
+    role text NOT NULL,
+    permission text NOT NULL
+);
+
+ALTER TABLE memory.role_permissions OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.role_permissions IS 'What each role allows, in every tenant alike.';
+
+CREATE VIEW memory.permitted_plugins WITH (security_invoker='true') AS
+ SELECT i.tenant_id,
+    r.plugin,
+    p.role
+   FROM ((memory.plugin_registry r
+     JOIN memory.plugin_installs i USING (plugin))
+     JOIN memory.role_permissions p ON ((p.permission = ('plugins:run:'::text || r.plugin))))
+  WHERE r.enabled;
+
+ALTER VIEW memory.permitted_plugins OWNER TO memory_owner;
+
+COMMENT ON VIEW memory.permitted_plugins IS 'Which plugin may run for which tenant, in which role.';
+
+CREATE TABLE memory.roles (
+    role text NOT NULL,
+    description text NOT NULL
+);
+
+ALTER TABLE memory.roles OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.roles IS 'What users may act as; `pipeline` is what the stages act as.';
+
 CREATE TABLE memory.tenants (
     tenant_id uuid DEFAULT uuidv7() NOT NULL,
     slug text NOT NULL,
     name text NOT NULL,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT tenants_slug_check CHECK ((slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text))
+    status text DEFAULT 'active'::text NOT NULL,
+    CONSTRAINT tenants_slug_check CHECK ((slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
+    CONSTRAINT tenants_status_check CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text])))
 );
 
 ALTER TABLE ONLY memory.tenants FORCE ROW LEVEL SECURITY;
@@ -345,6 +631,42 @@ ALTER TABLE memory.tenants OWNER TO memory_owner;
 
 COMMENT ON TABLE memory.tenants IS 'Locked owners of data; every other row belongs to exactly one.';
 
+COMMENT ON COLUMN memory.tenants.status IS 'A suspended tenant keeps its data; nobody reads or writes it through the API.';
+
+CREATE TABLE memory.user_roles (
+    tenant_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    role text NOT NULL,
+    granted_by text NOT NULL,
+    granted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT user_roles_role_check CHECK ((role <> 'pipeline'::text))
+);
+
+ALTER TABLE ONLY memory.user_roles FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.user_roles OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.user_roles IS 'Which roles a user has in their tenant.';
+
+CREATE TABLE memory.user_sessions (
+    session_hash bytea NOT NULL,
+    issuer text NOT NULL,
+    subject text NOT NULL,
+    tenant_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    last_seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone,
+    CONSTRAINT user_sessions_session_hash_check CHECK ((length(session_hash) = 32))
+);
+
+ALTER TABLE ONLY memory.user_sessions FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.user_sessions OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.user_sessions IS 'Tokens that were accepted, by SHA-256 of the token; mirrored to Redis.';
+
 CREATE TABLE memory.users (
     tenant_id uuid NOT NULL,
     user_id uuid DEFAULT uuidv7() NOT NULL,
@@ -352,7 +674,9 @@ CREATE TABLE memory.users (
     display_name text NOT NULL,
     preferences jsonb DEFAULT '{}'::jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT users_email_check CHECK ((email = lower(email)))
+    status text DEFAULT 'active'::text NOT NULL,
+    CONSTRAINT users_email_check CHECK ((email = lower(email))),
+    CONSTRAINT users_status_check CHECK ((status = ANY (ARRAY['active'::text, 'disabled'::text])))
 );
 
 ALTER TABLE ONLY memory.users FORCE ROW LEVEL SECURITY;
@@ -367,6 +691,12 @@ ALTER TABLE ONLY memory.audit_findings
 ALTER TABLE ONLY memory.audit_runs
     ADD CONSTRAINT audit_runs_pkey PRIMARY KEY (audit_id);
 
+ALTER TABLE ONLY memory.auth_events
+    ADD CONSTRAINT auth_events_pkey PRIMARY KEY (event_id);
+
+ALTER TABLE ONLY memory.cache_invalidations
+    ADD CONSTRAINT cache_invalidations_pkey PRIMARY KEY (tenant_id, invalidation_id);
+
 ALTER TABLE ONLY memory.conversations
     ADD CONSTRAINT conversations_pkey PRIMARY KEY (tenant_id, conversation_id);
 
@@ -375,6 +705,9 @@ ALTER TABLE ONLY memory.conversations
 
 ALTER TABLE ONLY memory.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (tenant_id, event_id);
+
+ALTER TABLE ONLY memory.identities
+    ADD CONSTRAINT identities_pkey PRIMARY KEY (issuer, subject);
 
 ALTER TABLE ONLY memory.index_entries
     ADD CONSTRAINT index_entries_pkey PRIMARY KEY (tenant_id, generation_id, memory_id, chunk);
@@ -385,11 +718,17 @@ ALTER TABLE ONLY memory.index_generations
 ALTER TABLE ONLY memory.index_generations
     ADD CONSTRAINT index_generations_pkey PRIMARY KEY (tenant_id, generation_id);
 
+ALTER TABLE ONLY memory.installation
+    ADD CONSTRAINT installation_pkey PRIMARY KEY (only_row);
+
 ALTER TABLE ONLY memory.memories
     ADD CONSTRAINT memories_pkey PRIMARY KEY (tenant_id, memory_id);
 
 ALTER TABLE ONLY memory.memory_embeddings
     ADD CONSTRAINT memory_embeddings_pkey PRIMARY KEY (tenant_id, memory_id, model, chunk);
+
+ALTER TABLE ONLY memory.memory_jobs
+    ADD CONSTRAINT memory_jobs_pkey PRIMARY KEY (tenant_id, job_id);
 
 ALTER TABLE ONLY memory.memory_relationships
     ADD CONSTRAINT memory_relationships_pkey PRIMARY KEY (tenant_id, from_id, to_id, kind);
@@ -403,11 +742,32 @@ ALTER TABLE ONLY memory.messages
 ALTER TABLE ONLY memory.migration_history
     ADD CONSTRAINT migration_history_pkey PRIMARY KEY (version);
 
+ALTER TABLE ONLY memory.permissions
+    ADD CONSTRAINT permissions_pkey PRIMARY KEY (permission);
+
+ALTER TABLE ONLY memory.plugin_installs
+    ADD CONSTRAINT plugin_installs_pkey PRIMARY KEY (tenant_id, plugin);
+
+ALTER TABLE ONLY memory.plugin_registry
+    ADD CONSTRAINT plugin_registry_pkey PRIMARY KEY (plugin);
+
+ALTER TABLE ONLY memory.role_permissions
+    ADD CONSTRAINT role_permissions_pkey PRIMARY KEY (role, permission);
+
+ALTER TABLE ONLY memory.roles
+    ADD CONSTRAINT roles_pkey PRIMARY KEY (role);
+
 ALTER TABLE ONLY memory.tenants
     ADD CONSTRAINT tenants_pkey PRIMARY KEY (tenant_id);
 
 ALTER TABLE ONLY memory.tenants
     ADD CONSTRAINT tenants_slug_key UNIQUE (slug);
+
+ALTER TABLE ONLY memory.user_roles
+    ADD CONSTRAINT user_roles_pkey PRIMARY KEY (tenant_id, user_id, role);
+
+ALTER TABLE ONLY memory.user_sessions
+    ADD CONSTRAINT user_sessions_pkey PRIMARY KEY (session_hash);
 
 ALTER TABLE ONLY memory.users
     ADD CONSTRAINT users_pkey PRIMARY KEY (tenant_id, user_id);
@@ -424,7 +784,19 @@ CREATE INDEX facts_by_message ON memory.memories USING btree (tenant_id, (source
 
 CREATE INDEX facts_by_slot ON memory.memories USING btree (tenant_id, user_id, subject, slot) WHERE (kind = 'fact'::text);
 
+CREATE INDEX identities_by_user ON memory.identities USING btree (tenant_id, user_id);
+
+CREATE INDEX identities_pending ON memory.identities USING btree (first_seen_at) WHERE (state = 'pending'::text);
+
 CREATE INDEX index_entries_by_memory ON memory.index_entries USING btree (tenant_id, memory_id);
+
+CREATE INDEX jobs_dead ON memory.memory_jobs USING btree (finished_at) WHERE (state = 'dead'::text);
+
+CREATE INDEX jobs_leased ON memory.memory_jobs USING btree (lease_until) WHERE (state = 'processing'::text);
+
+CREATE INDEX jobs_open ON memory.memory_jobs USING btree (priority, available_at) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
+
+CREATE INDEX jobs_open_by_subject ON memory.memory_jobs USING btree (tenant_id, subject_id) WHERE (state = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
 
 CREATE INDEX memories_by_day ON memory.memories USING btree (day, kind);
 
@@ -442,11 +814,21 @@ CREATE UNIQUE INDEX one_live_generation ON memory.index_generations USING btree 
 
 CREATE INDEX relationships_by_target ON memory.memory_relationships USING btree (tenant_id, to_id);
 
+CREATE INDEX user_sessions_by_expiry ON memory.user_sessions USING btree (expires_at);
+
+CREATE INDEX user_sessions_by_identity ON memory.user_sessions USING btree (issuer, subject);
+
 CREATE TRIGGER conversations_exist AFTER INSERT ON memory.memories REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION memory.require_conversations();
 
 CREATE TRIGGER conversations_exist AFTER INSERT ON memory.messages REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION memory.require_conversations();
 
 CREATE TRIGGER conversations_in_use_stay BEFORE DELETE ON memory.conversations FOR EACH ROW EXECUTE FUNCTION memory.refuse_delete_of_conversation_in_use();
+
+CREATE TRIGGER identities_stay BEFORE UPDATE ON memory.identities FOR EACH ROW EXECUTE FUNCTION memory.refuse_identity_remapping();
+
+CREATE TRIGGER tenants_have_plugins AFTER INSERT ON memory.tenants FOR EACH ROW EXECUTE FUNCTION memory.install_default_plugins();
+
+CREATE TRIGGER users_are_members AFTER INSERT ON memory.users FOR EACH ROW EXECUTE FUNCTION memory.grant_first_role();
 
 CREATE TRIGGER users_exist AFTER INSERT ON memory.memories REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION memory.require_users();
 
@@ -462,11 +844,17 @@ ALTER TABLE ONLY memory.audit_findings
 ALTER TABLE ONLY memory.audit_findings
     ADD CONSTRAINT audit_findings_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
 
+ALTER TABLE ONLY memory.cache_invalidations
+    ADD CONSTRAINT cache_invalidations_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
+
 ALTER TABLE ONLY memory.conversations
     ADD CONSTRAINT conversations_tenant_id_user_id_fkey FOREIGN KEY (tenant_id, user_id) REFERENCES memory.users(tenant_id, user_id);
 
 ALTER TABLE ONLY memory.events
     ADD CONSTRAINT events_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
+
+ALTER TABLE ONLY memory.identities
+    ADD CONSTRAINT identities_tenant_id_user_id_fkey FOREIGN KEY (tenant_id, user_id) REFERENCES memory.users(tenant_id, user_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY memory.index_entries
     ADD CONSTRAINT index_entries_tenant_id_generation_id_fkey FOREIGN KEY (tenant_id, generation_id) REFERENCES memory.index_generations(tenant_id, generation_id) ON DELETE CASCADE;
@@ -477,20 +865,51 @@ ALTER TABLE ONLY memory.index_generations
 ALTER TABLE ONLY memory.memory_embeddings
     ADD CONSTRAINT memory_embeddings_tenant_id_memory_id_fkey FOREIGN KEY (tenant_id, memory_id) REFERENCES memory.memories(tenant_id, memory_id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY memory.memory_jobs
+    ADD CONSTRAINT memory_jobs_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
+
 ALTER TABLE ONLY memory.memory_relationships
     ADD CONSTRAINT memory_relationships_tenant_id_from_id_fkey FOREIGN KEY (tenant_id, from_id) REFERENCES memory.memories(tenant_id, memory_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY memory.memory_relationships
     ADD CONSTRAINT memory_relationships_tenant_id_to_id_fkey FOREIGN KEY (tenant_id, to_id) REFERENCES memory.memories(tenant_id, memory_id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY memory.plugin_installs
+    ADD CONSTRAINT plugin_installs_plugin_fkey FOREIGN KEY (plugin) REFERENCES memory.plugin_registry(plugin) ON DELETE CASCADE;
+
+ALTER TABLE ONLY memory.plugin_installs
+    ADD CONSTRAINT plugin_installs_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
+
+ALTER TABLE ONLY memory.role_permissions
+    ADD CONSTRAINT role_permissions_permission_fkey FOREIGN KEY (permission) REFERENCES memory.permissions(permission) ON DELETE CASCADE;
+
+ALTER TABLE ONLY memory.role_permissions
+    ADD CONSTRAINT role_permissions_role_fkey FOREIGN KEY (role) REFERENCES memory.roles(role) ON DELETE CASCADE;
+
+ALTER TABLE ONLY memory.user_roles
+    ADD CONSTRAINT user_roles_role_fkey FOREIGN KEY (role) REFERENCES memory.roles(role);
+
+ALTER TABLE ONLY memory.user_roles
+    ADD CONSTRAINT user_roles_tenant_id_user_id_fkey FOREIGN KEY (tenant_id, user_id) REFERENCES memory.users(tenant_id, user_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY memory.user_sessions
+    ADD CONSTRAINT user_sessions_issuer_subject_fkey FOREIGN KEY (issuer, subject) REFERENCES memory.identities(issuer, subject) ON DELETE CASCADE;
+
+ALTER TABLE ONLY memory.user_sessions
+    ADD CONSTRAINT user_sessions_tenant_id_user_id_fkey FOREIGN KEY (tenant_id, user_id) REFERENCES memory.users(tenant_id, user_id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY memory.users
     ADD CONSTRAINT users_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
 
 ALTER TABLE memory.audit_findings ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE memory.cache_invalidations ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE memory.conversations ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.events ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.identities ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.index_entries ENABLE ROW LEVEL SECURITY;
 
@@ -500,15 +919,35 @@ ALTER TABLE memory.memories ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.memory_embeddings ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE memory.memory_jobs ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE memory.memory_relationships ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.messages ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY owner_functions ON memory.events TO memory_owner USING (true) WITH CHECK (true);
+
+CREATE POLICY owner_functions ON memory.identities TO memory_owner USING (true) WITH CHECK (true);
+
+CREATE POLICY owner_functions ON memory.plugin_installs TO memory_owner USING (true) WITH CHECK (true);
+
+CREATE POLICY owner_functions ON memory.tenants TO memory_owner USING (true) WITH CHECK (true);
+
+CREATE POLICY owner_functions ON memory.user_roles TO memory_owner USING (true) WITH CHECK (true);
+
+CREATE POLICY owner_functions ON memory.user_sessions TO memory_owner USING (true) WITH CHECK (true);
+
+CREATE POLICY owner_functions ON memory.users TO memory_owner USING (true) WITH CHECK (true);
+
 CREATE POLICY pipeline_all_tenants ON memory.audit_findings TO memory_pipeline USING (true) WITH CHECK (true);
+
+CREATE POLICY pipeline_all_tenants ON memory.cache_invalidations TO memory_pipeline USING (true) WITH CHECK (true);
 
 CREATE POLICY pipeline_all_tenants ON memory.conversations TO memory_pipeline USING (true) WITH CHECK (true);
 
 CREATE POLICY pipeline_all_tenants ON memory.events TO memory_pipeline USING (true) WITH CHECK (true);
+
+CREATE POLICY pipeline_all_tenants ON memory.identities TO memory_pipeline USING (true) WITH CHECK (true);
 
 CREATE POLICY pipeline_all_tenants ON memory.index_entries TO memory_pipeline USING (true) WITH CHECK (true);
 
@@ -518,19 +957,33 @@ CREATE POLICY pipeline_all_tenants ON memory.memories TO memory_pipeline USING (
 
 CREATE POLICY pipeline_all_tenants ON memory.memory_embeddings TO memory_pipeline USING (true) WITH CHECK (true);
 
+CREATE POLICY pipeline_all_tenants ON memory.memory_jobs TO memory_pipeline USING (true) WITH CHECK (true);
+
 CREATE POLICY pipeline_all_tenants ON memory.memory_relationships TO memory_pipeline USING (true) WITH CHECK (true);
 
 CREATE POLICY pipeline_all_tenants ON memory.messages TO memory_pipeline USING (true) WITH CHECK (true);
 
+CREATE POLICY pipeline_all_tenants ON memory.plugin_installs TO memory_pipeline USING (true) WITH CHECK (true);
+
 CREATE POLICY pipeline_all_tenants ON memory.tenants TO memory_pipeline USING (true) WITH CHECK (true);
+
+CREATE POLICY pipeline_all_tenants ON memory.user_roles TO memory_pipeline USING (true) WITH CHECK (true);
+
+CREATE POLICY pipeline_all_tenants ON memory.user_sessions TO memory_pipeline USING (true) WITH CHECK (true);
 
 CREATE POLICY pipeline_all_tenants ON memory.users TO memory_pipeline USING (true) WITH CHECK (true);
 
+ALTER TABLE memory.plugin_installs ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY tenant_isolation ON memory.audit_findings TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
+
+CREATE POLICY tenant_isolation ON memory.cache_invalidations TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
 CREATE POLICY tenant_isolation ON memory.conversations TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
 CREATE POLICY tenant_isolation ON memory.events TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
+
+CREATE POLICY tenant_isolation ON memory.identities TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
 CREATE POLICY tenant_isolation ON memory.index_entries TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
@@ -540,28 +993,57 @@ CREATE POLICY tenant_isolation ON memory.memories TO memory_app USING ((tenant_i
 
 CREATE POLICY tenant_isolation ON memory.memory_embeddings TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
+CREATE POLICY tenant_isolation ON memory.memory_jobs TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
+
 CREATE POLICY tenant_isolation ON memory.memory_relationships TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
 CREATE POLICY tenant_isolation ON memory.messages TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
+CREATE POLICY tenant_isolation ON memory.plugin_installs TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
+
 CREATE POLICY tenant_isolation ON memory.tenants TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
+
+CREATE POLICY tenant_isolation ON memory.user_roles TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
+
+CREATE POLICY tenant_isolation ON memory.user_sessions TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
 CREATE POLICY tenant_isolation ON memory.users TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
 ALTER TABLE memory.tenants ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.user_roles ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.user_sessions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.users ENABLE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SCHEMA memory TO memory_app;
 GRANT USAGE ON SCHEMA memory TO memory_pipeline;
 
+REVOKE ALL ON FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_hash bytea, p_expires_at timestamp with time zone, p_email text, p_link_by_email boolean, p_correlation_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_hash bytea, p_expires_at timestamp with time zone, p_email text, p_link_by_email boolean, p_correlation_id uuid) TO memory_app;
+GRANT ALL ON FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_hash bytea, p_expires_at timestamp with time zone, p_email text, p_link_by_email boolean, p_correlation_id uuid) TO memory_pipeline;
+
+GRANT SELECT,INSERT ON TABLE memory.memory_jobs TO memory_app;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_jobs TO memory_pipeline;
+
+REVOKE ALL ON FUNCTION memory.grant_first_role() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION memory.install_default_plugins() FROM PUBLIC;
+
 GRANT SELECT ON TABLE memory.audit_findings TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.audit_findings TO memory_pipeline;
 
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.audit_runs TO memory_pipeline;
 
-GRANT SELECT,INSERT ON TABLE memory.conversations TO memory_app;
-GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.conversations TO memory_pipeline;
+GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.auth_events TO memory_pipeline;
+GRANT INSERT ON TABLE memory.auth_events TO memory_app;
+
+GRANT SELECT,INSERT ON TABLE memory.cache_invalidations TO memory_app;
+GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE memory.cache_invalidations TO memory_pipeline;
+
+GRANT SELECT,INSERT,DELETE ON TABLE memory.conversations TO memory_app;
+GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE memory.conversations TO memory_pipeline;
 
 GRANT UPDATE(title) ON TABLE memory.conversations TO memory_app;
 GRANT UPDATE(title) ON TABLE memory.conversations TO memory_pipeline;
@@ -572,13 +1054,18 @@ GRANT UPDATE(project) ON TABLE memory.conversations TO memory_pipeline;
 GRANT SELECT,INSERT ON TABLE memory.events TO memory_app;
 GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.events TO memory_pipeline;
 
+GRANT SELECT,INSERT,MAINTAIN,UPDATE ON TABLE memory.identities TO memory_pipeline;
+
 GRANT SELECT ON TABLE memory.index_entries TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.index_entries TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.index_generations TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.index_generations TO memory_pipeline;
 
-GRANT SELECT,INSERT ON TABLE memory.memories TO memory_app;
+GRANT SELECT ON TABLE memory.installation TO memory_app;
+GRANT SELECT ON TABLE memory.installation TO memory_pipeline;
+
+GRANT SELECT,INSERT,DELETE ON TABLE memory.memories TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE memory.memories TO memory_pipeline;
 
 GRANT UPDATE(conversation_id) ON TABLE memory.memories TO memory_pipeline;
@@ -635,14 +1122,41 @@ GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_embeddings TO 
 GRANT SELECT ON TABLE memory.memory_relationships TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_relationships TO memory_pipeline;
 
-GRANT SELECT,INSERT ON TABLE memory.messages TO memory_app;
-GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.messages TO memory_pipeline;
+GRANT SELECT,INSERT,DELETE ON TABLE memory.messages TO memory_app;
+GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE memory.messages TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.migration_history TO memory_app;
 GRANT SELECT ON TABLE memory.migration_history TO memory_pipeline;
 
+GRANT SELECT ON TABLE memory.permissions TO memory_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.permissions TO memory_pipeline;
+
+GRANT SELECT ON TABLE memory.plugin_installs TO memory_app;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.plugin_installs TO memory_pipeline;
+
+GRANT SELECT ON TABLE memory.plugin_registry TO memory_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.plugin_registry TO memory_pipeline;
+
+GRANT SELECT ON TABLE memory.role_permissions TO memory_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.role_permissions TO memory_pipeline;
+
+GRANT SELECT ON TABLE memory.permitted_plugins TO memory_app;
+GRANT SELECT ON TABLE memory.permitted_plugins TO memory_pipeline;
+
+GRANT SELECT ON TABLE memory.roles TO memory_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.roles TO memory_pipeline;
+
 GRANT SELECT ON TABLE memory.tenants TO memory_app;
 GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.tenants TO memory_pipeline;
+
+GRANT UPDATE(status) ON TABLE memory.tenants TO memory_pipeline;
+
+GRANT SELECT ON TABLE memory.user_roles TO memory_app;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.user_roles TO memory_pipeline;
+
+GRANT SELECT,DELETE,MAINTAIN ON TABLE memory.user_sessions TO memory_pipeline;
+
+GRANT UPDATE(revoked_at) ON TABLE memory.user_sessions TO memory_pipeline;
 
 GRANT SELECT,INSERT ON TABLE memory.users TO memory_app;
 GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.users TO memory_pipeline;
@@ -652,3 +1166,5 @@ GRANT UPDATE(display_name) ON TABLE memory.users TO memory_pipeline;
 
 GRANT UPDATE(preferences) ON TABLE memory.users TO memory_app;
 GRANT UPDATE(preferences) ON TABLE memory.users TO memory_pipeline;
+
+GRANT UPDATE(status) ON TABLE memory.users TO memory_pipeline;

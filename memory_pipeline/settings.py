@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     postgres_app_url: str | None = Field(None, description="Role memory_app: row-level security per tenant.")
     postgres_pipeline_url: str | None = Field(None, description="Role memory_pipeline: all tenants, by policy.")
     redis_url: str | None = Field(None, description="Queue, buffer and, unless set apart, caches.")
+    redis_cache_url: str | None = Field(None, description="Caches, where they have a Redis of their own (LRU).")
     chroma_url: str | None = Field(None, description="Chroma server, such as http://127.0.0.1:8001.")
     chroma_database: str = Field("default_database", description="Chroma database that holds the collections.")
     dagster_postgres_url: str | None = Field(None, description="Dagster's own database.")
@@ -59,6 +60,32 @@ class Settings(BaseSettings):
     # -- behaviour --
     retry_attempts: int = Field(3, ge=0, le=20, description="Retries of a remote call after the first try.")
     retry_backoff_ms: int = Field(1000, ge=1, description="First wait between tries; doubles each time.")
+
+    worker_enabled: bool = Field(
+        True, description="False: ingest enriches and indexes before it answers, and nothing waits for a worker."
+    )
+    system_enabled: bool = Field(True, description="False: the API answers 503 to everything but health and metrics.")
+    cache_ttl_seconds: int = Field(3600, ge=1, le=86400, description="How long a recall's answer is cached.")
+
+    # -- API --
+    api_host: str = Field("127.0.0.1", description="Address the API listens on.")
+    api_port: int = Field(8000, ge=1, le=65535, description="Port of the API.")
+    api_pool_size: int = Field(8, ge=1, le=200, description="Postgres connections of the API's requests.")
+    auth_pool_size: int = Field(4, ge=1, le=200, description="Postgres connections that answer who is asking.")
+    background_pool_size: int = Field(2, ge=1, le=50, description="Postgres connections of the API's own chores.")
+    api_max_request_bytes: int = Field(
+        16_000_000, ge=10_000, description="Longest request body; a longer one is refused unread."
+    )
+    buffer_enabled: bool = Field(True, description="Take writes into Redis while Postgres is away.")
+    buffer_max_writes: int = Field(100_000, ge=1, description="Most messages the write buffer holds.")
+    buffer_max_bytes: int = Field(256_000_000, ge=1_000, description="Most bytes the write buffer holds.")
+
+    # -- identity --
+    issuers_file: Path | None = Field(
+        None, description="JSON file of the trusted token issuers; default MEMORY_HOME/issuers.json where there is one."
+    )
+    token_leeway_seconds: int = Field(30, ge=0, le=300, description="Clock difference forgiven in a token's times.")
+    session_seconds: int = Field(86_400, ge=60, description="How long a session lives without activity.")
 
     # -- local stack --
     ui_port: int = Field(3000, ge=1, le=65535, description="Dagster UI of `memory-pipeline up`.")

@@ -12,9 +12,10 @@ WITH me AS (
     FROM pg_class c
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
     WHERE c.relnamespace = 'memory'::regnamespace AND c.relkind IN ('r', 'p')
-), expected_policy (name, role, expression) AS (
-    VALUES ('tenant_isolation', 'memory_app', '(tenant_id = ( SELECT current_tenant_id() AS current_tenant_id))'),
-           ('pipeline_all_tenants', 'memory_pipeline', 'true')
+), expected_policy (name, role, expression, everywhere) AS (
+    VALUES ('tenant_isolation', 'memory_app', '(tenant_id = ( SELECT current_tenant_id() AS current_tenant_id))', true),
+           ('pipeline_all_tenants', 'memory_pipeline', 'true', true),
+           ('owner_functions', 'memory_owner', 'true', false)
 ), found_policy AS (
     SELECT p.polrelid, p.polname, e.name IS NOT NULL AS as_expected
     FROM pg_policy p
@@ -49,7 +50,8 @@ UNION ALL
 SELECT format('table %%s lacks the policy %%s of %%s', t.relname, e.name, e.role)
 FROM tenant_table t
 CROSS JOIN expected_policy e
-WHERE NOT EXISTS (SELECT FROM found_policy p WHERE p.polrelid = t.oid AND p.polname = e.name)
+WHERE e.everywhere
+  AND NOT EXISTS (SELECT FROM found_policy p WHERE p.polrelid = t.oid AND p.polname = e.name)
 UNION ALL
 SELECT format('table %%s has a policy other than was migrated: %%s', t.relname, p.polname)
 FROM tenant_table t
