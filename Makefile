@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo up test lint bench lock clean
+.PHONY: help demo up test faults lint bench lock clean
 
 help:
 	@echo "make demo   sample conversations through the whole pipeline, then a recall and a SQL answer"
 	@echo "make up     the local stack with the Dagster UI, until Ctrl-C"
 	@echo "make test   lint, types, layers, and the whole suite on real stores"
+	@echo "make faults servers killed, suspended, flushed; networks cut; and many random inputs: the slow tests"
 	@echo "make bench  the numbers, as ratios against the bare engines"
 	@echo "make lock   resolve requirements.lock again (needs uv)"
 	@echo "make clean  remove the virtual environment and the local stack's state"
@@ -36,6 +37,9 @@ lint: $(INSTALLED)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+faults: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses 2 -m "faults or nightly"
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.ingest
