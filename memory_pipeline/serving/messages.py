@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -37,6 +37,8 @@ MAX_MESSAGES = 1_000
 MAX_CLIENT_ID_CHARACTERS = 400
 """With the user's id in front it is a source id, of at most 512."""
 _TRIES = 3
+
+Result = TypeVar("Result")
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +78,15 @@ class TakenMessage(msgspec.Struct, frozen=True):
     message_id: UUID | None
     memory_id: UUID | None
     sent_at: datetime
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What one write did."""
+
+    taken: list[TakenMessage]
+    """In the order of the messages."""
+    inserted: int
+    """How many were new."""
 
 
 def scoped(user_id: UUID, name: str) -> str:
@@ -136,7 +147,7 @@ def write(
     actor: str,
     correlation_id: UUID,
     with_jobs: bool,
-) -> list[TakenMessage]:
+) -> Written:
     """Write prepared messages in one transaction, then bring the cached conversations up to date.
 
     Raises ConflictError where a message id is taken by another message, InvalidRequestError where Postgres can't store
@@ -144,8 +155,8 @@ def write(
     """
     rows, conversations = _rows(author, messages)
 
-    def work(connection: Connection) -> list[StoredMessage]:
-        inserted = insert_messages(
+    def work(connection: Connection) -> tuple[list[StoredMessage], int]:
+        outcome = insert_messages(
             connection,
             list(conversations.values()),
             list(rows.values()),
@@ -153,16 +164,16 @@ def write(
             correlation_id=correlation_id,
             with_jobs=with_jobs,
         )
-        for key in inserted.conflicting:
+        for key in outcome.conflicting:
             raise _conflict(client_name(*key))
         if unannounced:
             owe_invalidations(connection, author.tenant_id, unannounced)
-        return stored_messages(connection)
+        return stored_messages(connection), outcome.inserted
 
     announced = {UUID(conversation_id): cache.announce(UUID(conversation_id)) for conversation_id in conversations}
     unannounced = [conversation_id for conversation_id, token in announced.items() if token is None]
     try:
-        stored = _in_tenant(database, author.tenant_id, work)
+        stored, inserted = _in_tenant(database, author.tenant_id, work)
     except BaseException:
         for conversation_id, token in announced.items():
             if token is not None:
@@ -172,7 +183,48 @@ def write(
         if token is not None:
             cache.append(conversation_id, token, [row for row in stored if row.conversation_id == conversation_id])
     by_key = {(row.source, row.source_message_id): row for row in stored}
-    return [_taken(by_key[message.source, message.source_message_id]) for message in messages]
+    taken = [_taken(by_key[message.source, message.source_message_id]) for message in messages]
+    return Written(taken, inserted)
+
+
+def ingest_block_async(
+    database: Database,
+    cache: ConversationCache,
+    author: Author,
+    messages: Sequence[IncomingMessage],
+    *,
+    actor: str,
+    correlation_id: UUID,
+) -> Written:
+    """Write messages and leave their enrichment to the worker, by a job each. Raises as `write` does."""
+    return write(database, cache, author, messages, actor=actor, correlation_id=correlation_id, with_jobs=True)
+
+
+def ingest_block(
+    database: Database,
+    cache: ConversationCache,
+    author: Author,
+    messages: Sequence[IncomingMessage],
+    *,
+    actor: str,
+    correlation_id: UUID,
+    refresh: Callable[[Sequence[NamedMemory]], object],
+) -> Written:
+    """Write messages and enrich, embed and index them before this returns: nothing waits for a worker.
+
+    Messages that are stored stay stored where a later stage fails; they are then pending, as without a worker.
+    """
+    written = write(database, cache, author, messages, actor=actor, correlation_id=correlation_id, with_jobs=False)
+    named = [
+        NamedMemory(author.tenant_id, taken.memory_id, taken.sent_at.astimezone(UTC).date())
+        for taken in written.taken
+        if taken.memory_id is not None
+    ]
+    try:
+        refresh(named)
+    except MemoryPipelineError as error:
+        log.error("memories_left_pending", memories=len(named), error=type(error).__name__, message=str(error))
+    return written
 
 
 def buffered(author: Author, messages: Sequence[IncomingMessage]) -> list[TakenMessage]:
@@ -189,9 +241,7 @@ def buffered(author: Author, messages: Sequence[IncomingMessage]) -> list[TakenM
     ]
 
 
-def _in_tenant(
-    database: Database, tenant_id: UUID, work: Callable[[Connection], list[StoredMessage]]
-) -> list[StoredMessage]:
+def _in_tenant(database: Database, tenant_id: UUID, work: Callable[[Connection], Result]) -> Result:
     for attempt in range(1, _TRIES + 1):
         try:
             return database.in_tenant(tenant_id, work)
