@@ -14,6 +14,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from memory_pipeline import __version__
+from memory_pipeline.commands import identity_groups
 from memory_pipeline.model.errors import MemoryPipelineError
 
 app = typer.Typer(
@@ -255,6 +256,9 @@ def demo() -> None:
 
 evaluate = typer.Typer(name="eval", help="Measure recall on published benchmarks.", no_args_is_help=True)
 app.add_typer(evaluate)
+app.add_typer(identity_groups.identity)
+app.add_typer(identity_groups.users)
+app.add_typer(identity_groups.tenants)
 
 
 @evaluate.command("locomo")
