@@ -22,7 +22,8 @@ from memory_pipeline.local.api_server import ApiServer
 from memory_pipeline.local.dagster_dev import DagsterDev
 from memory_pipeline.local.stack import running_stack as find_running_stack
 from memory_pipeline.local.stack import settings_with
-from memory_pipeline.model.errors import MemoryPipelineError, SettingsError
+from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, WiringError
+from memory_pipeline.serving.wiring import wired
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
@@ -132,6 +133,7 @@ def _store_checks(settings: Settings) -> Iterator[Check]:
     with Pipeline(settings) as pipeline:
         yield _check("postgres pipeline role", lambda: _role(pipeline.database))
         yield _check("postgres app role", lambda: _role(pipeline.app_database))
+        yield _check("wiring", lambda: _wiring(pipeline))
         yield _check("redis", lambda: f"version {server_version(settings.redis_url or '')}")
         yield _check("chroma", lambda: _chroma(pipeline))
         yield _check("embedder", lambda: _embedder(pipeline))
@@ -151,6 +153,13 @@ def _role(database: Database) -> str:
         row = connection.execute("SELECT current_user, current_setting('server_version')").fetchone()
     assert row is not None
     return f"{row[0]} on PostgreSQL {row[1]}; schema and row-level security as expected"
+
+
+def _wiring(pipeline: Pipeline) -> str:
+    with wired("command", pipeline) as wiring:
+        if wiring.report.result != "same":
+            raise WiringError(wiring.report.message)
+        return wiring.report.message
 
 
 def _dagster() -> str:
