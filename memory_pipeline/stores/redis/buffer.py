@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 ALARM_FILL = 0.8
 _HEAD_BYTES = 32_000_000
 _IDS_PER_QUESTION = 1000
+_ACCOUNTS = 2
+"""A process remembers so many full buffers: more only where Redis has lost the buffer over and over in one outage."""
 _log = structlog.get_logger(__name__)
 
 
@@ -94,7 +96,7 @@ class WriteBuffer:
             )
         encoded = msgspec.json.encode(entry)
         with self._lock:
-            accountable = self._added_messages + len(entry.messages) <= self.max_writes
+            accountable = self._added_messages + len(entry.messages) <= _ACCOUNTS * self.max_writes
         if not accountable:
             raise BufferFullError(
                 f"Postgres is away and this process waits to learn what became of {self._added_messages:,} messages it "
