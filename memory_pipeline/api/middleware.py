@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from uuid import UUID, uuid4
 
 from fastapi import HTTPException
@@ -61,7 +62,11 @@ class RequestFrame:
             else:
                 await self.app(scope, counted_receive, marked_send)
         except Exception as error:
-            log.exception("request_crashed", path=scope["path"], error=type(error).__name__)
+            # Where, not what: the text of an error may quote a row.
+            places = [
+                f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+            ]
+            log.error("request_crashed", path=scope["path"], error=type(error).__name__, places=places[-8:])
             if begun:
                 raise
             await _answer(marked_send, 500, "internal", "this is a bug; the log has it under the correlation id.")
