@@ -13,6 +13,7 @@ import dagster as dg
 import msgspec
 
 from memory_pipeline.model.window import Progress
+from memory_pipeline.serving.wiring import wired
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.pipeline import Pipeline
 
@@ -25,11 +26,16 @@ _LOG_EVERY_SECONDS = 5.0
 
 
 def pipeline_resource(settings: Callable[[], Settings] = load_settings) -> dg.ResourceDefinition:
-    """Return the resource `pipeline`: stores and providers of the settings at the time the run starts."""
+    """Return the resource `pipeline`: stores and providers of the settings at the time the run starts.
+
+    A run fails here where its settings lead to another database than those of the processes that are up.
+    """
 
     @dg.resource(description="Stores and providers, from the MEMORY_* settings.")
-    def open_pipeline(_context: dg.InitResourceContext) -> Iterator[Pipeline]:
-        with Pipeline(settings()) as pipeline:
+    def open_pipeline(context: dg.InitResourceContext) -> Iterator[Pipeline]:
+        with Pipeline(settings()) as pipeline, wired("dagster", pipeline) as wiring:
+            if wiring.report.result == "not_compared" and context.log is not None:
+                context.log.warning(wiring.report.message)
             yield pipeline
 
     return open_pipeline

@@ -16,6 +16,8 @@ ALTER TABLE tenants ADD COLUMN status text NOT NULL DEFAULT 'active' CHECK (stat
 ALTER TABLE users ADD COLUMN status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled'));
 COMMENT ON COLUMN tenants.status IS 'A suspended tenant keeps its data; nobody reads or writes it through the API.';
 
+CREATE INDEX conversations_by_user ON conversations (tenant_id, user_id, created_at DESC, conversation_id DESC);
+
 CREATE TABLE identities (
     issuer         text NOT NULL CHECK (issuer <> ''),
     subject        text NOT NULL CHECK (subject <> ''),

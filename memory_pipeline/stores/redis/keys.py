@@ -89,4 +89,8 @@ def wiring(process: str, instance: str) -> str:
 
 
 BUFFER_KEY = "memory:buffer"
+BUFFER_ENTRIES_KEY = "memory:buffer:entries"
+BUFFER_COUNTS_KEY = "memory:buffer:counts"
+BUFFER_TOTALS_KEY = "memory:buffer:totals"
+BUFFER_ASIDE_KEY = "memory:buffer:aside"
 JOBS_KEY = "memory:jobs"
