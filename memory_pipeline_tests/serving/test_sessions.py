@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 import redis
+import redis.client
 
 from memory_pipeline.local.processes import free_port
 from memory_pipeline.model.errors import (
