@@ -15,7 +15,6 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 import redis
-import redis.client
 
 from memory_pipeline.local.processes import free_port
 from memory_pipeline.model.errors import (
@@ -53,7 +52,7 @@ class Stack:
 
     app: Database
     admin: Database
-    redis: RedisManager
+    manager: RedisManager
     client: redis.Redis
     verifier: TokenVerifier
     sessions: Sessions
@@ -71,10 +70,10 @@ class Stack:
             return connection.execute(query, values).fetchall()
 
     def link(self, subject: str, user: User, issuer: str = ISSUER) -> bool:
-        return administration.link_identity(self.admin, self.redis, issuer, subject, user, actor=ACTOR, unseen=True)
+        return administration.link_identity(self.admin, self.manager, issuer, subject, user, actor=ACTOR, unseen=True)
 
     def revoke(self, subject: str, issuer: str = ISSUER) -> int:
-        return administration.revoke_identity(self.admin, self.redis, issuer, subject, actor=ACTOR)
+        return administration.revoke_identity(self.admin, self.manager, issuer, subject, actor=ACTOR)
 
     def add_user(self, email: str, tenant: str) -> User:
         tenant_id, _ = administration.add_tenant(self.admin, tenant, None, actor=ACTOR)
@@ -200,20 +199,20 @@ def test_ending_one_session_leaves_the_others(stack: Stack, ana: User) -> None:
     lost, kept = KEY.sign(sub="s", jti="lost"), KEY.sign(sub="s", jti="kept")
     stack.who(lost)
     stack.who(kept)
-    assert administration.revoke_session(stack.admin, stack.redis, session_hash(lost), actor=ACTOR)
-    assert not administration.revoke_session(stack.admin, stack.redis, session_hash(lost), actor=ACTOR)
+    assert administration.revoke_session(stack.admin, stack.manager, session_hash(lost), actor=ACTOR)
+    assert not administration.revoke_session(stack.admin, stack.manager, session_hash(lost), actor=ACTOR)
     assert stack.refusal(lost) == "session_revoked"
     assert stack.who(kept).user_id == ana.user_id
     assert stack.rows("SELECT count(*) FROM events WHERE kind = 'session_revoked'") == [(1,)]
     with pytest.raises(NotFoundError):
-        administration.revoke_session(stack.admin, stack.redis, b"x" * 32, actor=ACTOR)
+        administration.revoke_session(stack.admin, stack.manager, b"x" * 32, actor=ACTOR)
 
 
 def test_an_ended_session_does_not_come_back_under_another_spelling_of_its_token(stack: Stack, ana: User) -> None:
     stack.link("s", ana)
     token = KEY.sign(sub="s")
     stack.who(token)
-    administration.revoke_session(stack.admin, stack.redis, session_hash(token), actor=ACTOR)
+    administration.revoke_session(stack.admin, stack.manager, session_hash(token), actor=ACTOR)
     signed, _, signature = token.rpartition(".")
     raw = base64.urlsafe_b64decode(signature + "==")
     # With r and s, r and n - s is a signature too.
@@ -278,7 +277,7 @@ def test_an_identity_goes_to_another_user_of_its_tenant_only_after_a_revocation(
 
 def test_linking_a_subject_that_never_came_has_to_be_meant(stack: Stack, ana: User) -> None:
     with pytest.raises(NotFoundError, match="never come"):
-        administration.link_identity(stack.admin, stack.redis, ISSUER, "typo", ana, actor=ACTOR)
+        administration.link_identity(stack.admin, stack.manager, ISSUER, "typo", ana, actor=ACTOR)
     with pytest.raises(InvalidRequestError):
         stack.link("nul\0", ana)
     with pytest.raises(NotFoundError):
@@ -323,16 +322,16 @@ def test_a_disabled_user_and_a_suspended_tenant_are_refused_at_once_and_let_in_a
     stack.who(token)
     stack.who(other)
 
-    assert administration.set_user_status(stack.admin, stack.redis, ana, "disabled", actor=ACTOR)
+    assert administration.set_user_status(stack.admin, stack.manager, ana, "disabled", actor=ACTOR)
     assert stack.refusal(token) == "user_disabled"
     assert stack.who(other).user_id == ben.user_id
-    assert administration.set_user_status(stack.admin, stack.redis, ana, "active", actor=ACTOR)
-    assert not administration.set_user_status(stack.admin, stack.redis, ana, "active", actor=ACTOR)
+    assert administration.set_user_status(stack.admin, stack.manager, ana, "active", actor=ACTOR)
+    assert not administration.set_user_status(stack.admin, stack.manager, ana, "active", actor=ACTOR)
     assert stack.who(token).user_id == ana.user_id
 
-    assert administration.set_tenant_status(stack.admin, stack.redis, "acme", "suspended", actor=ACTOR)
+    assert administration.set_tenant_status(stack.admin, stack.manager, "acme", "suspended", actor=ACTOR)
     assert {stack.refusal(token), stack.refusal(other)} == {"tenant_suspended"}
-    assert administration.set_tenant_status(stack.admin, stack.redis, "acme", "active", actor=ACTOR)
+    assert administration.set_tenant_status(stack.admin, stack.manager, "acme", "active", actor=ACTOR)
     assert stack.who(token).user_id == ana.user_id
     kinds = stack.rows("SELECT kind FROM events WHERE tenant_id = %s ORDER BY event_id", ana.tenant_id)
     assert [kind for (kind,) in kinds if not kind.startswith("identity")] == [
@@ -374,7 +373,7 @@ def test_a_session_that_redis_lost_is_answered_by_postgres_and_redis_has_it_agai
 
 def test_sessions_live_as_long_as_they_are_used_but_never_longer_than_their_token(stack: Stack, ana: User) -> None:
     stack.link("s", ana)
-    stack.sessions = Sessions(stack.app, stack.redis, stack.verifier, session_seconds=300)
+    stack.sessions = Sessions(stack.app, stack.manager, stack.verifier, session_seconds=300)
     token = KEY.sign(sub="s")
     stack.who(token)
     assert 295 <= seconds_left(stack, key_of(token)) <= 300
@@ -388,7 +387,7 @@ def test_sessions_live_as_long_as_they_are_used_but_never_longer_than_their_toke
     nearly_over = KEY.sign(sub="s", exp=int(time.time()) - int(stack.verifier.leeway) + 2)
     stack.who(nearly_over)
     assert 0 < seconds_left(stack, key_of(nearly_over)) <= 2
-    for key in stack.client.keys():
+    for key in stack.client.scan_iter():
         family = keys.family_of(key.decode())
         assert family is not None
         assert 0 < seconds_left(stack, key.decode()) <= (family.seconds or 0)
@@ -485,7 +484,7 @@ def test_expired_sessions_are_deleted_and_revocations_outlast_their_tokens(
     stack.link("s", ana)
     token = KEY.sign(sub="s")
     stack.who(token)
-    administration.revoke_session(stack.admin, stack.redis, session_hash(token), actor=ACTOR)
+    administration.revoke_session(stack.admin, stack.manager, session_hash(token), actor=ACTOR)
     with psycopg.connect(database.admin_url) as owner:
         owner.execute(
             "INSERT INTO memory.user_sessions (session_hash, issuer, subject, tenant_id, user_id, expires_at)"
@@ -517,7 +516,7 @@ class GatedRedis(RedisManager):
 def test_a_request_that_read_before_a_revocation_does_not_bring_the_session_back(stack: Stack, ana: User) -> None:
     stack.link("s", ana)
     token = KEY.sign(sub="s")
-    with GatedRedis(stack.redis.url) as gated, ThreadPoolExecutor(1) as pool:
+    with GatedRedis(stack.manager.url) as gated, ThreadPoolExecutor(1) as pool:
         slow = Sessions(stack.app, gated, stack.verifier)
         answer = pool.submit(slow.authenticate, token, uuid4())
         assert gated.arrived.wait(10)
@@ -532,11 +531,11 @@ def test_a_request_that_read_before_a_user_was_disabled_does_not_bring_the_user_
     token = KEY.sign(sub="s")
     stack.who(token)
     stack.client.delete(keys.auth(ana.user_id))
-    with GatedRedis(stack.redis.url) as gated, ThreadPoolExecutor(1) as pool:
+    with GatedRedis(stack.manager.url) as gated, ThreadPoolExecutor(1) as pool:
         slow = Sessions(stack.app, gated, stack.verifier)
         answer = pool.submit(slow.authenticate, token, uuid4())
         assert gated.arrived.wait(10)
-        administration.set_user_status(stack.admin, stack.redis, ana, "disabled", actor=ACTOR)
+        administration.set_user_status(stack.admin, stack.manager, ana, "disabled", actor=ACTOR)
         gated.gate.set()
         answer.result()
     assert stack.refusal(token) == "user_disabled"
