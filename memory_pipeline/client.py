@@ -71,7 +71,7 @@ def _given(**params: UUID | str | int | None) -> dict[str, str | int]:
 
 def _answer(response: httpx.Response, call: _Call) -> Json:
     # Health says what is wrong in the same form, with 503.
-    if response.is_success or call is _HEALTH and response.status_code == 503:
+    if response.is_success or (call is _HEALTH and response.status_code == 503):
         answer: Json = response.json()
         return answer
     correlation_id = response.headers.get("x-correlation-id")
@@ -80,7 +80,10 @@ def _answer(response: httpx.Response, call: _Call) -> Json:
         raise ApiError(response.status_code, error["code"], error["message"], correlation_id)
     except (ValueError, KeyError, TypeError):
         raise ApiError(
-            response.status_code, "not_the_api", f"an answer that is not the API's: {response.text[:200]!r}", correlation_id
+            response.status_code,
+            "not_the_api",
+            f"an answer that is not the API's: {response.text[:200]!r}",
+            correlation_id,
         ) from None
 
 
@@ -114,9 +117,7 @@ class MemoryClient:
         found: list[Json] = self._send(_conversations(limit, after))["conversations"]
         return found
 
-    def conversation(
-        self, conversation_id: UUID | str, *, limit: int = 100, before: UUID | str | None = None
-    ) -> Json:
+    def conversation(self, conversation_id: UUID | str, *, limit: int = 100, before: UUID | str | None = None) -> Json:
         """Return a conversation with its newest messages (before one of them), oldest first."""
         return self._send(_conversation(conversation_id, limit, before))
 

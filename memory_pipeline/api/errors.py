@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -39,8 +40,9 @@ _STATUS: dict[type[MemoryPipelineError], int] = {
 _RETRY_SECONDS = "2"
 _MAX_PROBLEMS = 10
 
-DOCUMENTED = {
-    status: {"model": ErrorAnswer, "description": HTTPStatus(status).phrase} for status in (400, 401, 403, 413, 422, 503)
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": HTTPStatus(status).phrase}
+    for status in (400, 401, 403, 413, 422, 503)
 }
 """Answers that any authenticated route may give."""
 

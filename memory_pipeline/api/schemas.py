@@ -20,7 +20,10 @@ class PostedMessage(_Request):
     """One chat turn."""
 
     conversation_id: str = Field(
-        min_length=1, max_length=MAX_CLIENT_ID_CHARACTERS, description="Your name for the conversation.", examples=["c1"]
+        min_length=1,
+        max_length=MAX_CLIENT_ID_CHARACTERS,
+        description="Your name for the conversation.",
+        examples=["c1"],
     )
     role: Literal["user", "assistant", "system", "tool"]
     content: str = Field(min_length=1, description="What was said.", examples=["I moved to Lisbon in May."])

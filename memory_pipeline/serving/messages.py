@@ -7,32 +7,43 @@ again changes nothing and answers the same; another message under its name is a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
+import structlog
 
 from memory_pipeline.model import ids
-from memory_pipeline.model.errors import ConflictError, InvalidRequestError, RecordRefusedError
+from memory_pipeline.model.errors import (
+    ConflictError,
+    InvalidRequestError,
+    MemoryPipelineError,
+    RecordRefusedError,
+    StoreUnavailableError,
+)
 from memory_pipeline.model.identity import Principal
 from memory_pipeline.model.records import IncomingMessage, Role
 from memory_pipeline.model.validation import Limits, Problem, check_id, check_message
+from memory_pipeline.model.window import NamedMemory
 from memory_pipeline.serving.rows import episode_of, identity_of, incoming_row, speaker_of
-from memory_pipeline.stores.postgres.conversations import owe_invalidations
+from memory_pipeline.serving.transcript import API_SOURCE, cache_message, cache_owner, client_name
+from memory_pipeline.stores.postgres.conversations import Conversation, owe_invalidations
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.messages import (
     ConversationRow,
     IncomingRow,
+    Inserted,
     MessageKey,
     ReferenceGoneError,
     StoredMessage,
     insert_messages,
     stored_messages,
 )
-from memory_pipeline.stores.redis.conversations import ConversationCache
+from memory_pipeline.stores.redis.conversations import Announcement, ConversationCache
 
-SOURCE = "api"
+log = structlog.get_logger(__name__)
+
 MAX_MESSAGES = 1_000
 MAX_CLIENT_ID_CHARACTERS = 400
 """With the user's id in front it is a source id, of at most 512."""
@@ -58,7 +69,7 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] | None = None
 
 
-class Author(msgspec.Struct, frozen=True):
+class MessageOwner(msgspec.Struct, frozen=True):
     """For whom messages are written."""
 
     tenant_id: UUID
@@ -66,7 +77,7 @@ class Author(msgspec.Struct, frozen=True):
     display_name: str
 
     @classmethod
-    def of(cls, principal: Principal) -> Author:
+    def of(cls, principal: Principal) -> MessageOwner:
         return cls(principal.tenant_id, principal.user_id, principal.display_name)
 
 
@@ -94,11 +105,6 @@ def scoped(user_id: UUID, name: str) -> str:
     return f"{user_id}/{name}"
 
 
-def client_name(source: str, source_id: str) -> str:
-    """Return a stored name as the client knows it."""
-    return source_id.partition("/")[2] if source == SOURCE else source_id
-
-
 def prepare(user_id: UUID, posted: Sequence[NewMessage], limits: Limits, arrived_at: datetime) -> list[IncomingMessage]:
     """Return the messages with every field filled in; their order is their position.
 
@@ -111,7 +117,7 @@ def prepare(user_id: UUID, posted: Sequence[NewMessage], limits: Limits, arrived
             "conversation id", new.conversation_id
         )
         message = IncomingMessage(
-            source=SOURCE,
+            source=API_SOURCE,
             source_message_id=scoped(user_id, message_name),
             source_conversation_id=scoped(user_id, new.conversation_id),
             role=new.role,
@@ -141,7 +147,7 @@ def _check_client_id(name: str, text: str) -> Problem | None:
 def write(
     database: Database,
     cache: ConversationCache,
-    author: Author,
+    owner: MessageOwner,
     messages: Sequence[IncomingMessage],
     *,
     actor: str,
@@ -153,9 +159,12 @@ def write(
     Raises ConflictError where a message id is taken by another message, InvalidRequestError where Postgres can't store
     one, StoreUnavailableError where Postgres is away (it may or may not be stored then: write it again).
     """
-    rows, conversations = _rows(author, messages)
+    rows, conversations = _rows(owner, messages)
+    conversation_ids = [UUID(conversation_id) for conversation_id in conversations]
+    announcement: Announcement | None = None
 
-    def work(connection: Connection) -> tuple[list[StoredMessage], int]:
+    def work(connection: Connection) -> tuple[list[StoredMessage], Inserted]:
+        nonlocal announcement
         outcome = insert_messages(
             connection,
             list(conversations.values()),
@@ -166,44 +175,66 @@ def write(
         )
         for key in outcome.conflicting:
             raise _conflict(client_name(*key))
-        if unannounced:
-            owe_invalidations(connection, author.tenant_id, unannounced)
-        return stored_messages(connection), outcome.inserted
+        stored = stored_messages(connection)
+        # A transaction that is tried again announces itself again; what it said before is taken back.
+        cache.withdraw(announcement)
+        announcement = cache.announce(*conversation_ids)
+        if announcement is None:
+            owe_invalidations(connection, owner.tenant_id, conversation_ids)
+        return stored, outcome
 
-    announced = {UUID(conversation_id): cache.announce(UUID(conversation_id)) for conversation_id in conversations}
-    unannounced = [conversation_id for conversation_id, token in announced.items() if token is None]
     try:
-        stored, inserted = _in_tenant(database, author.tenant_id, work)
-    except BaseException:
-        for conversation_id, token in announced.items():
-            if token is not None:
-                cache.withdraw(conversation_id, token)
+        stored, outcome = _in_tenant(database, owner.tenant_id, work)
+    except StoreUnavailableError:
+        # It may have been committed, so the announcement stays: nobody reads a cached copy until it has run out.
         raise
-    for conversation_id, token in announced.items():
-        if token is not None:
-            cache.append(conversation_id, token, [row for row in stored if row.conversation_id == conversation_id])
+    except MemoryPipelineError:
+        cache.withdraw(announcement)
+        raise
+    for conversation_id in conversation_ids:
+        of_it = [row for row in stored if row.conversation_id == conversation_id]
+        created_at = outcome.new_conversations.get(conversation_id)
+        described = conversations[conversation_id.hex]
+        cache.append(
+            conversation_id,
+            announcement,
+            [cache_message(row) for row in of_it],
+            created=None if created_at is None else cache_owner(owner.tenant_id, _conversation(described, created_at)),
+        )
     by_key = {(row.source, row.source_message_id): row for row in stored}
     taken = [_taken(by_key[message.source, message.source_message_id]) for message in messages]
-    return Written(taken, inserted)
+    return Written(taken, outcome.inserted)
+
+
+def _conversation(row: ConversationRow, created_at: datetime) -> Conversation:
+    return Conversation(
+        UUID(row.conversation_id),
+        UUID(row.user_id),
+        row.source,
+        row.source_conversation_id,
+        row.title,
+        row.project,
+        created_at.astimezone(UTC),
+    )
 
 
 def ingest_block_async(
     database: Database,
     cache: ConversationCache,
-    author: Author,
+    owner: MessageOwner,
     messages: Sequence[IncomingMessage],
     *,
     actor: str,
     correlation_id: UUID,
 ) -> Written:
     """Write messages and leave their enrichment to the worker, by a job each. Raises as `write` does."""
-    return write(database, cache, author, messages, actor=actor, correlation_id=correlation_id, with_jobs=True)
+    return write(database, cache, owner, messages, actor=actor, correlation_id=correlation_id, with_jobs=True)
 
 
 def ingest_block(
     database: Database,
     cache: ConversationCache,
-    author: Author,
+    owner: MessageOwner,
     messages: Sequence[IncomingMessage],
     *,
     actor: str,
@@ -214,9 +245,9 @@ def ingest_block(
 
     Messages that are stored stay stored where a later stage fails; they are then pending, as without a worker.
     """
-    written = write(database, cache, author, messages, actor=actor, correlation_id=correlation_id, with_jobs=False)
+    written = write(database, cache, owner, messages, actor=actor, correlation_id=correlation_id, with_jobs=False)
     named = [
-        NamedMemory(author.tenant_id, taken.memory_id, taken.sent_at.astimezone(UTC).date())
+        NamedMemory(owner.tenant_id, taken.memory_id, taken.sent_at.astimezone(UTC).date())
         for taken in written.taken
         if taken.memory_id is not None
     ]
@@ -227,12 +258,12 @@ def ingest_block(
     return written
 
 
-def buffered(author: Author, messages: Sequence[IncomingMessage]) -> list[TakenMessage]:
+def buffered(owner: MessageOwner, messages: Sequence[IncomingMessage]) -> list[TakenMessage]:
     """What can be said of messages that wait for Postgres: a repeated one will keep its ids, so none are told."""
     return [
         TakenMessage(
             client_name(message.source, message.source_message_id),
-            ids.conversation_id(author.tenant_id, message.source, message.source_conversation_id),
+            ids.conversation_id(owner.tenant_id, message.source, message.source_conversation_id),
             None,
             None,
             message.sent_at,
@@ -255,14 +286,14 @@ def _in_tenant(database: Database, tenant_id: UUID, work: Callable[[Connection],
 
 
 def _rows(
-    author: Author, messages: Sequence[IncomingMessage]
+    owner: MessageOwner, messages: Sequence[IncomingMessage]
 ) -> tuple[dict[MessageKey, IncomingRow], dict[str, ConversationRow]]:
     """Return rows by key and conversations by id. The same message twice is one; another under its id is a conflict."""
     rows: dict[MessageKey, IncomingRow] = {}
     conversations: dict[str, ConversationRow] = {}
-    tenant = author.tenant_id.hex
+    tenant = owner.tenant_id.hex
     for message in messages:
-        row = incoming_row(tenant, author.user_id.hex, speaker_of(message, author.display_name), message)
+        row = incoming_row(tenant, owner.user_id.hex, speaker_of(message, owner.display_name), message)
         key = (row.source, row.source_message_id)
         if key in rows and identity_of(rows[key]) != identity_of(row):
             raise _conflict(client_name(*key))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -13,25 +15,29 @@ import msgspec
 import structlog
 
 from memory_pipeline import metrics
-from memory_pipeline.model.errors import InvalidRequestError, SettingsError, StoreUnavailableError
+from memory_pipeline.model.errors import SettingsError, StoreUnavailableError
 from memory_pipeline.model.identity import Principal
 from memory_pipeline.model.records import BufferedWrite, IncomingMessage
 from memory_pipeline.model.validation import Limits
+from memory_pipeline.model.window import NamedMemories, NamedMemory
 from memory_pipeline.serving import conversations, messages
 from memory_pipeline.serving.buffering import accept_write
 from memory_pipeline.serving.chores import Chores
 from memory_pipeline.serving.health import CacheReport, HealthReport, QueueReport, Remembered, StoreHealth, look
 from memory_pipeline.serving.issuers import load_issuers
-from memory_pipeline.serving.messages import Author, NewMessage, TakenMessage
+from memory_pipeline.serving.messages import MessageOwner, NewMessage, TakenMessage
 from memory_pipeline.serving.permissions import require_permission
 from memory_pipeline.serving.replayer import Replayer
 from memory_pipeline.serving.sessions import Sessions
 from memory_pipeline.serving.tokens import TokenVerifier
+from memory_pipeline.serving.wiring import Wiring
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stages.refresh import refresh
+from memory_pipeline.stages.refusals import RefusalLog
 from memory_pipeline.stores.postgres.conversations import Deleted, owed_invalidations, settle_invalidations
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.jobs import count_jobs
+from memory_pipeline.stores.postgres.job_reports import job_stats
 from memory_pipeline.stores.postgres.tenants import display_name_of
 from memory_pipeline.stores.redis.buffer import WriteBuffer
 from memory_pipeline.stores.redis.conversations import ConversationCache
@@ -40,8 +46,9 @@ from memory_pipeline.stores.redis.manager import RedisManager
 log = structlog.get_logger(__name__)
 
 _POOL_WAIT_SECONDS = 2.0
-_STATEMENT_SECONDS = 20.0
-"""Less than the 30 s after which a writer that announced itself to the cache is taken for dead."""
+_STATEMENT_SECONDS = 5.0
+_WRITER_SECONDS = 12.0
+"""From the announcement to the end of a transaction there are two statements at most."""
 _INVALIDATIONS_AT_ONCE = 500
 
 
@@ -56,8 +63,10 @@ class Taken(msgspec.Struct, frozen=True):
 class Services:
     """Stores, caches, identity, write buffer and chores of one API process. A context manager."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, settle_seconds: float = _WRITER_SECONDS) -> None:
+        """`settle_seconds`: how long conversations are not cached by a Redis that was just started or emptied."""
         self.settings = settings
+        self._settle_seconds = settle_seconds
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -77,7 +86,9 @@ class Services:
             self.redis = opening.enter_context(
                 RedisManager(_required(settings.redis_url, "MEMORY_REDIS_URL"), cache_url=settings.redis_cache_url)
             )
-            self.cache = ConversationCache(self.redis)
+            self.cache = ConversationCache(
+                self.redis, writer_seconds=_WRITER_SECONDS, settle_seconds=self._settle_seconds
+            )
             verifier = TokenVerifier(load_issuers(settings), settings.token_leeway_seconds)
             self.sessions = Sessions(
                 self._auth_database, self.redis, verifier, session_seconds=settings.session_seconds
@@ -85,7 +96,18 @@ class Services:
             self.buffer = WriteBuffer(
                 self.redis, settings.buffer_max_writes, settings.buffer_max_bytes, enabled=settings.buffer_enabled
             )
-            self._wiring = opening.enter_context(Wiring("api", settings, self.redis))
+            self._wiring = opening.enter_context(
+                Wiring(
+                    "api",
+                    {
+                        "MEMORY_POSTGRES_APP_URL": self.database,
+                        "MEMORY_POSTGRES_PIPELINE_URL": self._background,
+                    },
+                    self.redis,
+                )
+            )
+            self._refusals = RefusalLog(self.database)
+            self._refreshing = threading.Lock()
             self._replayer = Replayer(self.buffer, self._background, self._replay)
             self._replayer.start()
             opening.callback(self._replayer.stop)
@@ -111,6 +133,10 @@ class Services:
 
     # -- what requests ask for --
 
+    def require(self, principal: Principal, permission: str, correlation_id: UUID | None = None) -> None:
+        """Raise ForbiddenError where the user lacks a permission."""
+        require_permission(principal, permission, self._refusals, correlation_id=correlation_id)
+
     def require_enabled(self) -> None:
         """Raise where the whole system is switched off."""
         if not self.settings.system_enabled:
@@ -126,14 +152,14 @@ class Services:
             max_message_bytes=self.settings.max_message_bytes,
         )
         prepared = messages.prepare(principal.user_id, posted, limits, now)
-        author = Author.of(principal)
+        owner = MessageOwner.of(principal)
         try:
-            written = self._write(author, prepared, principal.actor, correlation_id)
+            written = self._write(owner, prepared, principal.actor, correlation_id)
         except StoreUnavailableError as error:
             log.warning("postgres_away", message=str(error))
             self._buffer(principal, prepared, limits, now, correlation_id)
             metrics.messages_ingested.labels("buffered").inc(len(prepared))
-            return Taken("buffered", correlation_id, messages.buffered(author, prepared))
+            return Taken("buffered", correlation_id, messages.buffered(owner, prepared))
         metrics.messages_ingested.labels("durable").inc(len(prepared))
         log.info("messages_ingested", messages=len(prepared), inserted=written.inserted)
         return Taken("durable", correlation_id, written.taken)
@@ -173,13 +199,27 @@ class Services:
     # -- writing --
 
     def _write(
-        self, author: Author, prepared: Sequence[IncomingMessage], actor: str, correlation_id: UUID
+        self, owner: MessageOwner, prepared: Sequence[IncomingMessage], actor: str, correlation_id: UUID
     ) -> messages.Written:
         """Write through one of two doors: by a job for the worker, or enriched and indexed before this returns."""
-        ingest = messages.ingest_block_async if self.settings.worker_enabled else messages.ingest_block
-        return ingest(
-            self.pipeline, self.database, self.cache, author, prepared, actor=actor, correlation_id=correlation_id
+        if self.settings.worker_enabled:
+            return messages.ingest_block_async(
+                self.database, self.cache, owner, prepared, actor=actor, correlation_id=correlation_id
+            )
+        return messages.ingest_block(
+            self.database,
+            self.cache,
+            owner,
+            prepared,
+            actor=actor,
+            correlation_id=correlation_id,
+            refresh=self._refresh,
         )
+
+    def _refresh(self, memories: Sequence[NamedMemory]) -> None:
+        # One at a time: the embedder uses every core there is, and two would only wait for each other.
+        with self._refreshing:
+            refresh(self.pipeline, NamedMemories.of(memories))
 
     def _buffer(
         self,
@@ -208,8 +248,8 @@ class Services:
         """Write a buffered request as the direct path does; return how many of its messages were new."""
         with self._background.tenant_transaction(entry.tenant_id) as connection:
             display_name = display_name_of(connection, entry.tenant_id, entry.user_id)
-        author = Author(entry.tenant_id, entry.user_id, display_name)
-        return self._write(author, entry.messages, f"user:{entry.user_id}", entry.correlation_id).inserted
+        owner = MessageOwner(entry.tenant_id, entry.user_id, display_name)
+        return self._write(owner, entry.messages, f"user:{entry.user_id}", entry.correlation_id).inserted
 
     # -- chores and health --
 
@@ -228,18 +268,18 @@ class Services:
             "chroma": look(self._chroma_health),
         }
         queue = self._queue_stats() if stores["postgres"].ok else None
-        wiring = self._wiring.report()
+        wiring = self._wiring.report
         buffer = self._buffer_stats()
         return HealthReport(
-            ok=stores["postgres"].ok and bool(wiring["ok"]) and not buffer.get("alarm"),
+            ok=stores["postgres"].ok and wiring.ok and not buffer.get("alarm"),
             system_enabled=self.settings.system_enabled,
             worker_enabled=self.settings.worker_enabled,
-            worker_running=bool(wiring["worker_running"]),
+            worker_running=any(other.process == "worker" for other in wiring.others),
             stores=stores,
             queue_stats=queue,
             cache=self.cache_stats(),
             buffer=buffer,
-            wiring=wiring,
+            wiring={"result": wiring.result, "message": wiring.message, "fingerprint": str(wiring.fingerprint)},
         )
 
     def _postgres_health(self) -> str:
@@ -249,7 +289,9 @@ class Services:
     def _redis_health(self) -> str:
         health = self.redis.health()
         if not health.connected:
-            raise StoreUnavailableError("Redis does not answer; requests go on without caches, and writes can't be buffered.")
+            raise StoreUnavailableError(
+                "Redis does not answer; requests go on without caches, and writes can't be buffered."
+            )
         return f"version {health.version}"
 
     def _chroma_health(self) -> str:
@@ -258,7 +300,10 @@ class Services:
 
     def _queue_stats(self) -> QueueReport:
         with self._background.transaction() as connection:
-            return QueueReport(**count_jobs(connection))
+            counts = Counter[str]()
+            for stat in job_stats(connection):
+                counts[stat.state] += stat.jobs
+        return QueueReport(**counts)
 
     def _buffer_stats(self) -> Mapping[str, Any]:
         enabled = self.settings.buffer_enabled

@@ -29,7 +29,7 @@ def api_settings(settings: Settings, tmp_path: Path, issuer: TestIssuer) -> Sett
 
 @pytest.fixture
 def services(api_settings: Settings) -> Iterator[Services]:
-    with Services(api_settings) as opened:
+    with Services(api_settings, settle_seconds=0) as opened:
         yield opened
 
 

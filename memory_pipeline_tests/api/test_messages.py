@@ -51,7 +51,9 @@ def test_one_transaction_writes_conversation_messages_memories_events_and_jobs(
         (UUID(third["message_id"]), "be brief"),
     ]
     memories = {UUID(first["memory_id"]), UUID(second["memory_id"])}
-    assert set(rows("SELECT memory_id, status FROM memories")) == {(memory, "pending_enrichment") for memory in memories}
+    assert set(rows("SELECT memory_id, status FROM memories")) == {
+        (memory, "pending_enrichment") for memory in memories
+    }
     assert set(rows("SELECT subject_id, job_type, state, correlation_id, user_id FROM memory_jobs")) == {
         (memory, "enrich_and_embed", "pending", correlation_id, ana.user_id) for memory in memories
     }
@@ -156,7 +158,9 @@ def test_a_message_over_the_limit_and_a_request_over_the_limit_are_told_apart(
     assert rows("SELECT * FROM messages") == []
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"null", b"[]", b'{"messages": {}}', b'{"messages": [1]}', b"\xff\xfe", b"[" * 50_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"null", b"[]", b'{"messages": {}}', b'{"messages": [1]}', b"\xff\xfe", b"[" * 50_000]
+)
 def test_a_body_that_is_not_the_documented_json_is_refused(client: TestClient, ana: Person, body: bytes) -> None:
     answer = client.post(f"{PREFIX}/messages", content=body, headers=ana.headers)
     assert answer.status_code in {400, 422}

@@ -88,11 +88,12 @@ class TcpProxy:
             listener.shutdown(socket.SHUT_RDWR)
 
     def black_hole(self) -> None:
-        """Keep every connection, old and new, and let not one byte more through in either direction, nor an end."""
+        """Take every connection, and let not one byte through any, old or new, in either direction, nor an end."""
         with self._lock:
             self._swallowing = True
             for link in self._links:
                 link.swallowed = True
+        self._listen()
 
     def delay(self, seconds: float) -> None:
         """Hold back every piece of data for `seconds`, in both directions."""

@@ -36,7 +36,7 @@ def test_a_named_message_becomes_facts_vectors_and_index_entries(speech: World, 
     speech.say("I live in Lisbon.", at(5))
     speech.say("I moved to Porto.", at(5), user="bob", tenant="globex")
     speech.say("I moved to Berlin.", at(5), user="bob", tenant="globex")
-    named = [memory for memory in episodes(speech)]
+    named = episodes(speech)
     left = speech.memories("episode")["Bob: I moved to Berlin."]["memory_id"]
     report = refresh(pipeline, NamedMemories.of(memory for memory in named if memory.memory_id != left))
     assert [outcome.state for outcome in report.memories] == [RefreshState.DONE] * 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -14,7 +14,9 @@ from memory_pipeline.api.schemas import ConversationList, ConversationMessages, 
 
 router = APIRouter(prefix=PREFIX, tags=["conversations"])
 
-_NOT_FOUND = {404: {"model": ErrorAnswer, "description": "You have no such conversation."}}
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorAnswer, "description": "You have no such conversation."}
+}
 _JSON = "application/json"
 
 
@@ -43,14 +45,10 @@ def read_conversation(
     return Response(services.read_conversation(caller, conversation_id, limit, before), media_type=_JSON)
 
 
-@router.delete(
-    "/conversations/{conversation_id}", response_model=DeletedAnswer, responses={**DOCUMENTED, **_NOT_FOUND}
-)
+@router.delete("/conversations/{conversation_id}", response_model=DeletedAnswer, responses={**DOCUMENTED, **_NOT_FOUND})
 def delete_conversation(
     conversation_id: UUID, caller: Caller, services: OpenServices, correlation_id: CorrelationId
 ) -> Response:
     """Delete a conversation with its messages and everything that was derived from them."""
     deleted = services.delete_conversation(caller, conversation_id, correlation_id)
-    return Response(
-        msgspec.json.encode({"conversation_id": conversation_id, **deleted._asdict()}), media_type=_JSON
-    )
+    return Response(msgspec.json.encode({"conversation_id": conversation_id, **deleted._asdict()}), media_type=_JSON)

@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from memory_pipeline.stores.postgres.database import Connection
+from memory_pipeline.stores.postgres.messages import StoredMessage
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
@@ -22,18 +23,6 @@ class Conversation(NamedTuple):
     title: str | None
     project: str | None
     created_at: datetime
-
-
-class ConversationMessage(NamedTuple):
-    """One message; a conversation's order is (sent_at, position, message_id)."""
-
-    message_id: UUID
-    source_message_id: str
-    role: str
-    speaker: str | None
-    content: str
-    sent_at: datetime
-    position: int
 
 
 class Deleted(NamedTuple):
@@ -66,9 +55,9 @@ def list_conversations(
 
 def newest_messages(
     connection: Connection, tenant_id: UUID, conversation_id: UUID, limit: int, before_id: UUID | None = None
-) -> list[ConversationMessage]:
+) -> list[StoredMessage]:
     """Return the newest messages of a conversation (before one of them), oldest first."""
-    with connection.cursor(row_factory=class_row(ConversationMessage)) as cursor:
+    with connection.cursor(row_factory=class_row(StoredMessage)) as cursor:
         return cursor.execute(
             sql(PACKAGE, "conversation_messages"),
             {"tenant_id": tenant_id, "conversation_id": conversation_id, "limit": limit, "before_id": before_id},

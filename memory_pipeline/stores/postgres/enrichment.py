@@ -9,9 +9,9 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from memory_pipeline.model.window import DayWindow, NamedMemories, Selection
+from memory_pipeline.model.window import NamedMemories, Selection
 from memory_pipeline.stores.postgres.database import Connection
-from memory_pipeline.stores.postgres.due import DueMemory, key_arrays, keys_of, lock_memories, read_due
+from memory_pipeline.stores.postgres.due import DueMemory, key_arrays, keys_of, lock_memories, named_and_facts, read_due
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
@@ -153,8 +153,10 @@ def mark_failed(connection: Connection, failures: Sequence[Failure]) -> None:
         )
 
 
-def relate_facts(connection: Connection, window: DayWindow) -> tuple[int, int]:
-    """Order the facts that share a slot with one of the window; return (facts changed, relations written).
+def relate_facts(connection: Connection, selection: Selection) -> tuple[int, int]:
+    """Order the facts that share a slot with one of the selection; return (facts changed, relations written).
+
+    Of named memories: the facts among them and those found in them.
 
     Within a slot (of one subject of one user) a fact ends when a later one contradicts it: it is superseded by that
     one, and valid until then. Facts that say the same, with nothing between that ends them, support the first of them.
@@ -163,8 +165,13 @@ def relate_facts(connection: Connection, window: DayWindow) -> tuple[int, int]:
     would undo each other.
     """
     connection.execute("SELECT pg_advisory_xact_lock(hashtext('relate_facts'))")
-    parameters = {"start": window.start, "end": window.end}
-    connection.execute(sql(PACKAGE, "fact_places"), parameters)
+    if isinstance(selection, NamedMemories):
+        keys = key_arrays(named_and_facts(connection, selection))
+        connection.execute(sql(PACKAGE, "touched_named_slots"), keys)
+    else:
+        connection.execute(sql(PACKAGE, "touched_slots"), {"start": selection.start, "end": selection.end})
+    connection.execute("ANALYZE touched_slot")
+    connection.execute(sql(PACKAGE, "fact_places"))
     connection.execute("ANALYZE fact_place")
     connection.execute(sql(PACKAGE, "fact_runs"))
     connection.execute("ANALYZE fact_run")

@@ -72,6 +72,8 @@ class Inserted(NamedTuple):
     inserted: int
     conflicting: Mapping[MessageKey, MessageIdentity]
     """Rows whose id is taken by another message, with the identity of that message."""
+    new_conversations: Mapping[UUID, datetime]
+    """Conversations that were made for these messages, with the time; all their messages are of this batch."""
 
 
 class ReferenceGoneError(RecordRefusedError):
@@ -170,9 +172,11 @@ def insert_messages(
     except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, UnicodeError) as error:
         # The first line says what; those after it may quote the whole row.
         raise RecordRefusedError(f"Postgres can't store it: {str(error).partition(chr(10))[0]}") from error
-    inserted = int(counted[0]) if counted else 0
+    assert counted is not None  # the statement answers one row
+    inserted = int(counted[0])
+    new_conversations = dict(zip(counted[1] or [], counted[2] or [], strict=True))
     if inserted == len(rows):
-        return Inserted(inserted, {})
+        return Inserted(inserted, {}, new_conversations)
     conflicts = connection.execute(sql(PACKAGE, "conflicting_messages")).fetchall()
     return Inserted(
         inserted,
@@ -180,6 +184,7 @@ def insert_messages(
             (source, source_message_id): MessageIdentity(content_hash, conversation_id.hex, user_id.hex)
             for source, source_message_id, content_hash, conversation_id, user_id in conflicts
         },
+        new_conversations,
     )
 
 

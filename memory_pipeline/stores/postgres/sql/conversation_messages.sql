@@ -1,6 +1,6 @@
 -- The newest messages of a conversation, or the newest of those before one of its messages; oldest first.
-SELECT newest.message_id, newest.source_message_id, newest.role, newest.speaker, newest.content, newest.sent_at,
-       newest.position
+SELECT newest.source, newest.source_message_id, newest.message_id, newest.conversation_id, newest.role, newest.speaker,
+       newest.content, newest.sent_at, newest.position
 FROM (
     SELECT *
     FROM messages

@@ -19,6 +19,7 @@ WITH new_messages AS (
     WHERE c.conversation_id IN (SELECT conversation_id FROM new_messages)
     ORDER BY c.conversation_id
     ON CONFLICT DO NOTHING
+    RETURNING conversation_id, created_at
 ), new_memories AS (
     INSERT INTO memories (tenant_id, memory_id, user_id, conversation_id, kind, status, content, content_hash, day,
                           source_message_ids, project)
@@ -43,4 +44,6 @@ WITH new_messages AS (
     FROM new_messages
     GROUP BY conversation_id
 )
-SELECT count(*) FROM new_messages
+SELECT (SELECT count(*) FROM new_messages),
+       (SELECT array_agg(conversation_id) FROM new_conversations),
+       (SELECT array_agg(created_at) FROM new_conversations)
