@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from memory_pipeline.model.errors import StoreUnavailableError
+from memory_pipeline.model.errors import BusyError, StoreUnavailableError
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.identities import record_auth_event
 
@@ -54,7 +54,7 @@ class RefusalLog:
                     subject=subject,
                     detail=detail,
                 )
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, BusyError) as error:
             with self._lock:
                 self._left_out[reason] = self._left_out.get(reason, 0) + 1 + left_out
                 self._closed_until = self._clock() + _PAUSE_SECONDS

@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from memory_pipeline import metrics
-from memory_pipeline.model.errors import ForbiddenError, StoreUnavailableError, UnauthenticatedError
+from memory_pipeline.model.errors import BusyError, ForbiddenError, StoreUnavailableError, UnauthenticatedError
 from memory_pipeline.model.identity import Claims, Principal
 from memory_pipeline.serving.refusals import RefusalLog
 from memory_pipeline.serving.tokens import TokenRefusedError, TokenVerifier
@@ -132,7 +132,7 @@ class Sessions:
         if self._must_tell(hash_):
             try:
                 present = self._ask(claims, hash_, correlation_id)
-            except StoreUnavailableError:
+            except (StoreUnavailableError, BusyError):
                 with self._lock:
                     self._not_told_until = time.monotonic() + _PAUSE_SECONDS
                 return session
