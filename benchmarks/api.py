@@ -29,13 +29,16 @@ import psycopg
 from memory_pipeline.client import MemoryClient
 from memory_pipeline.commands.session import scratch_pipeline
 from memory_pipeline.local.api_server import ApiServer
-from memory_pipeline.local.issuer import development_token
+from memory_pipeline.local.issuer import DEVELOPMENT_ISSUER, ensure_development_issuer, sign_token, subject_of
+from memory_pipeline.serving.administration import link_identity
 from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stores.postgres.tenants import ensure_tenant, ensure_user, find_user
+from memory_pipeline.stores.redis.manager import RedisManager
 
 RATE = 200
 CONNECTIONS = 4
 BATCH = 500
-TEXT = "I moved to Lisbon in May and work as a nurse at the harbour clinic; on Sundays we cook fish stew together. " * 1
+TEXT = "I moved to Lisbon in May and work as a nurse at the harbour clinic; on Sundays we cook fish stew together."
 SESSION_TURNS = 200
 
 
@@ -45,7 +48,7 @@ def main() -> None:
     parser.add_argument("--bulk", type=int, default=50_000, help="messages of the bulk part")
     arguments = parser.parse_args()
     with scratch_pipeline("memory-bench-") as pipeline:
-        token = development_token(pipeline, "bench@example.org")
+        token = user_token(pipeline)
         api = ApiServer(Path(pipeline.settings.home) / "api.log", port=free_port(), env={})
         api.start()
         try:
@@ -53,6 +56,20 @@ def main() -> None:
             measure(pipeline, api.port, token, arguments.seconds, arguments.bulk)
         finally:
             api.stop()
+
+
+def user_token(pipeline: Pipeline) -> str:
+    """Return a token of the development issuer for a new user."""
+    home = pipeline.settings.home
+    ensure_development_issuer(home)
+    with pipeline.database.transaction() as connection:
+        tenant_id = ensure_tenant(connection, "bench")
+        ensure_user(connection, tenant_id, "bench@example.org", "Bench")
+        user = find_user(connection, "bench@example.org")
+    with RedisManager(str(pipeline.settings.redis_url)) as redis:
+        subject = subject_of(user.user_id)
+        link_identity(pipeline.database, redis, DEVELOPMENT_ISSUER, subject, user, actor="benchmark", unseen=True)
+    return sign_token(home, user.user_id, lifetime_seconds=7200)
 
 
 def measure(pipeline: Pipeline, port: int, token: str, seconds: float, bulk: int) -> None:
@@ -193,8 +210,8 @@ def chat_session(port: int, token: str) -> float:
             taken = client.post_messages([{**message(conversation), "role": role}])
             client.conversation(taken["messages"][0]["conversation_id"])
         after = client.cache_stats()
-    hits, misses = after["hits"] - before["hits"], after["misses"] - before["misses"]
-    return float(hits) / (hits + misses)
+    hits, misses = float(after["hits"] - before["hits"]), float(after["misses"] - before["misses"])
+    return hits / (hits + misses)
 
 
 def percentile(values: list[float], at: int) -> float:

@@ -85,6 +85,8 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
 def _problem(problem: dict[str, object]) -> str:
     if problem["type"] == "json_invalid":
         return "the body is not JSON"
+    if problem["loc"] == ("body",) and problem["type"] in {"model_attributes_type", "model_type"}:
+        return "the body is not a JSON object sent with `Content-Type: application/json`"
     where = problem["loc"]
     assert isinstance(where, tuple | list)
     path = ".".join(str(part) for part in where[1:])

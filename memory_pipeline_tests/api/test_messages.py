@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
@@ -10,6 +11,8 @@ from fastapi.testclient import TestClient
 
 from memory_pipeline.model.ids import episode_hex
 from memory_pipeline_tests.api.support import PREFIX, Json, Person, message
+
+_JSON = {"Content-Type": "application/json"}
 
 Rows = Callable[..., list[tuple[object, ...]]]
 
@@ -119,11 +122,9 @@ def test_a_message_without_an_id_gets_one(client: TestClient, ana: Person) -> No
 def test_what_cannot_be_stored_is_refused_with_its_place(
     client: TestClient, ana: Person, rows: Rows, field: str, value: object
 ) -> None:
-    import json
-
     # By hand: half a surrogate pair goes over the wire as an escape.
     body = json.dumps({"messages": [message(), {**message("fine"), field: value}]})
-    answer = client.post(f"{PREFIX}/messages", content=body, headers=ana.headers)
+    answer = client.post(f"{PREFIX}/messages", content=body, headers=ana.headers | _JSON)
     assert answer.status_code == 422, answer.text
     error = answer.json()["error"]
     assert error["code"] == "invalid"
@@ -162,9 +163,16 @@ def test_a_message_over_the_limit_and_a_request_over_the_limit_are_told_apart(
     "body", [b"", b"{", b"null", b"[]", b'{"messages": {}}', b'{"messages": [1]}', b"\xff\xfe", b"[" * 50_000]
 )
 def test_a_body_that_is_not_the_documented_json_is_refused(client: TestClient, ana: Person, body: bytes) -> None:
-    answer = client.post(f"{PREFIX}/messages", content=body, headers=ana.headers)
+    answer = client.post(f"{PREFIX}/messages", content=body, headers=ana.headers | _JSON)
     assert answer.status_code in {400, 422}
     assert answer.json()["error"]["message"]
+
+
+def test_a_body_that_is_not_sent_as_json_is_told_so(client: TestClient, ana: Person) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post(f"{PREFIX}/messages", content=b'{"messages": []}', headers=ana.headers | form)
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["error"]["message"]
 
 
 def test_a_reader_may_not_post(client: TestClient, person: Callable[..., Person]) -> None:
