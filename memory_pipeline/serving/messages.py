@@ -175,7 +175,13 @@ def write(
         )
         for key in outcome.conflicting:
             raise _conflict(client_name(*key))
-        stored = stored_messages(connection)
+        # What is new is stored as it was sent; only repeated messages have to be looked up.
+        everything_is_new = outcome.inserted == len(rows)
+        stored = (
+            [_stored(row) for row in rows.values()]
+            if everything_is_new
+            else stored_messages(connection, list(rows.values()))
+        )
         # A transaction that is tried again announces itself again; what it said before is taken back.
         cache.withdraw(announcement)
         announcement = cache.announce(*conversation_ids)
@@ -204,6 +210,20 @@ def write(
     by_key = {(row.source, row.source_message_id): row for row in stored}
     taken = [_taken(by_key[message.source, message.source_message_id]) for message in messages]
     return Written(taken, outcome.inserted)
+
+
+def _stored(row: IncomingRow) -> StoredMessage:
+    return StoredMessage(
+        row.source,
+        row.source_message_id,
+        UUID(row.message_id),
+        UUID(row.conversation_id),
+        row.role,
+        row.speaker,
+        row.content,
+        row.sent_at.astimezone(UTC),
+        row.position,
+    )
 
 
 def _conversation(row: ConversationRow, created_at: datetime) -> Conversation:

@@ -41,7 +41,7 @@ _STATE = {
     " FROM conversations JOIN users USING (tenant_id, user_id)",
     "messages": "SELECT message_id, conversation_id, email, source, source_message_id, role, speaker, content,"
     " content_hash, sent_at, position, raw_data FROM messages JOIN users USING (tenant_id, user_id)",
-    "memories": "SELECT memory_id, conversation_id, email, kind, status, content, content_hash, day,"
+    "memories": "SELECT memory_id, conversation_id, email, kind, memories.status, content, content_hash, day,"
     " source_message_ids, project FROM memories JOIN users USING (tenant_id, user_id)",
 }
 _EVENTS = "SELECT subject_id, detail FROM events"

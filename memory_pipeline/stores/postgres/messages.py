@@ -7,6 +7,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg.rows import class_row
 
@@ -16,6 +17,8 @@ from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
 _ROWS_PER_WRITE = 500
+_MOST_SENT = 50
+"""Rows up to which a batch is sent with its statement rather than copied."""
 _NULL = "\\N"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f", "\v": "\\v"})
 
@@ -46,7 +49,7 @@ class ConversationRow(NamedTuple):
 
 
 class IncomingRow(NamedTuple):
-    """A row of the temporary table `incoming`, in the order of its columns. Ids are hexadecimal text."""
+    """A row of the temporary table `incoming_batch`, in the order of its columns. Ids are hexadecimal text."""
 
     message_id: str
     conversation_id: str
@@ -149,13 +152,12 @@ def insert_messages(
     in a row; the transaction can't go on then.
     """
     try:
-        connection.execute(sql(PACKAGE, "incoming_table"))
-        with connection.cursor() as cursor, cursor.copy("COPY incoming FROM STDIN") as copy:
-            for start in range(0, len(rows), _ROWS_PER_WRITE):
-                copy.write("".join([copy_line(row) for row in rows[start : start + _ROWS_PER_WRITE]]))
+        batch = _Sent(rows) if len(rows) <= _MOST_SENT else _Copied(rows)
+        batch.prepare(connection)
         counted = connection.execute(
-            sql(PACKAGE, "insert_messages"),
+            sql(PACKAGE, "insert_messages", incoming=batch.source),
             {
+                **batch.parameters,
                 "actor": actor,
                 "correlation_id": correlation_id,
                 "conversation_ids": [conversation.conversation_id for conversation in conversations],
@@ -175,9 +177,11 @@ def insert_messages(
     assert counted is not None  # the statement answers one row
     inserted = int(counted[0])
     new_conversations = dict(zip(counted[1] or [], counted[2] or [], strict=True))
-    if inserted == len(rows):
-        return Inserted(inserted, {}, new_conversations)
-    conflicts = connection.execute(sql(PACKAGE, "conflicting_messages")).fetchall()
+    conflicts = []
+    if inserted < len(rows):
+        conflicts = connection.execute(
+            sql(PACKAGE, "conflicting_messages", incoming=batch.source), batch.parameters
+        ).fetchall()
     return Inserted(
         inserted,
         {
@@ -188,10 +192,43 @@ def insert_messages(
     )
 
 
-def stored_messages(connection: Connection) -> list[StoredMessage]:
-    """Return what is stored under the keys of the batch just inserted in this transaction, new or there before."""
+def stored_messages(connection: Connection, rows: Sequence[IncomingRow]) -> list[StoredMessage]:
+    """Return what is stored under the keys of these rows, whatever they say."""
+    batch = _Sent(rows)
     with connection.cursor(row_factory=class_row(StoredMessage)) as cursor:
-        return cursor.execute(sql(PACKAGE, "stored_messages")).fetchall()
+        return cursor.execute(sql(PACKAGE, "stored_messages", incoming=batch.source), batch.parameters).fetchall()
+
+
+class _Sent:
+    """A small batch: it travels with each statement."""
+
+    source = "incoming_sent"
+
+    def __init__(self, rows: Sequence[IncomingRow]) -> None:
+        objects = [
+            {**row._asdict(), "raw_data": None if row.raw_data is None else msgspec.Raw(row.raw_data.encode())}
+            for row in rows
+        ]
+        self.parameters: dict[str, object] = {"rows": msgspec.json.encode(objects).decode()}
+
+    def prepare(self, connection: Connection) -> None:
+        """Nothing has to be there before."""
+
+
+class _Copied:
+    """A large batch: copied into a temporary table first."""
+
+    source = "incoming_copied"
+    parameters: Mapping[str, object] = {}
+
+    def __init__(self, rows: Sequence[IncomingRow]) -> None:
+        self._rows = rows
+
+    def prepare(self, connection: Connection) -> None:
+        connection.execute(sql(PACKAGE, "incoming_table"))
+        with connection.cursor() as cursor, cursor.copy("COPY incoming_batch FROM STDIN") as copy:
+            for start in range(0, len(self._rows), _ROWS_PER_WRITE):
+                copy.write("".join([copy_line(row) for row in self._rows[start : start + _ROWS_PER_WRITE]]))
 
 
 def message_days(connection: Connection) -> list[MessageDay]:

@@ -1,6 +1,6 @@
 -- Where a batch lands first. COPY can't write into a table with row-level security, and a temporary one has none;
 -- from here the rows go through the policies like any INSERT.
-CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming_batch (
     message_id               uuid,
     conversation_id          uuid,
     user_id                  uuid,

@@ -1,7 +1,10 @@
 -- Messages that are new, their conversations, their episode memories, the jobs that ask for enrichment (where wanted), and
--- one event per conversation, in one statement: all or nothing. Conversations without a new message are not made. Messages go in by id and conversations by theirs, so
--- that two writers of the same ones wait for each other instead of deadlocking.
-WITH new_messages AS (
+-- one event per conversation, in one statement: all or nothing. Conversations without a new message are not made.
+-- Messages go in by id and conversations by theirs, so that two writers of the same ones wait for each other instead of
+-- deadlocking.
+WITH incoming AS MATERIALIZED (
+    /*+ incoming */
+), new_messages AS (
     INSERT INTO messages (tenant_id, message_id, conversation_id, user_id, source, source_message_id, role, speaker,
                           content, content_hash, sent_at, position, raw_data)
     SELECT current_tenant_id(), message_id, conversation_id, user_id, source, source_message_id, role, speaker,
