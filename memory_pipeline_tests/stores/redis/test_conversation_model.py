@@ -262,9 +262,9 @@ def check(machine: type[Conversations], examples: int, steps: int) -> None:
 
 
 def test_a_hit_is_what_is_committed_at_that_moment(machine: type[Conversations]) -> None:
-    check(machine, 25, 40)
+    check(machine, 40, 50)
 
 
 @pytest.mark.nightly
 def test_a_hit_is_what_is_committed_at_that_moment_in_many_histories(machine: type[Conversations]) -> None:
-    check(machine, 1500, 60)
+    check(machine, 800, 60)

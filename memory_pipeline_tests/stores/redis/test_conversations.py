@@ -331,6 +331,7 @@ def test_concurrent_writers_and_readers_always_see_a_committed_state(cache: Conv
             with commit:
                 states.append(states[-1] + new)
             cache.append(talk, announcement, new)
+            time.sleep(order.random() / 50)  # or there would be a writer at work at every moment
         writers_left.release()
 
     def look() -> int:
