@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import uuid4
 
 import msgspec
 import redis
@@ -37,8 +38,9 @@ def ids_in(found: object) -> list[str]:
     return ids
 
 
-def let_time_pass(client: redis.Redis, seconds: int) -> None:
+def let_time_pass(connection: redis.Redis, seconds: int) -> None:
     """Make all that the conversation cache has stored older, as if so many seconds had passed."""
+    client: Any = connection  # the client's types leave open whether answers are decoded
     state = client.hgetall(keys.WRITERS_KEY)
     old = state.pop(b"epoch", b"")
     new = old
@@ -65,7 +67,3 @@ def let_time_pass(client: redis.Redis, seconds: int) -> None:
 def all_keys(client: redis.Redis) -> dict[str, int]:
     """Every key of the database with its remaining life in seconds, -1 for ever."""
     return {key.decode(): client.ttl(key) for key in client.scan_iter(count=1000)}
-
-
-def conversation_ids(count: int) -> list[UUID]:
-    return [uuid4() for _ in range(count)]

@@ -311,6 +311,23 @@ def test_a_conversation_that_could_not_be_announced_is_not_read_by_this_process(
         assert ids_in(read(cache, talk)) == newest(messages)
 
 
+def test_a_token_that_could_not_be_taken_back_is_taken_back_at_the_next_read(redis_url: str) -> None:
+    with RedisManager(redis_url, pool_size=1, cache_seconds=5) as manager:
+        cache = ConversationCache(manager, settle_seconds=0)
+        pool = manager._cache.quick.connection_pool
+        talks = [warmed(cache, [message(1)]) for _ in range(3)]
+        announcements = [cache.announce(talk) for talk in talks]
+        only = pool.get_connection()
+        assert not cache.append(talks[0], announcements[0], [message(2)])
+        assert not cache.withdraw(announcements[1])
+        assert not cache.drop([talks[2]], announcements[2])
+        pool.release(only)
+        for talk in talks:
+            ticket = read(cache, talk)
+            assert isinstance(ticket, Ticket)
+            assert cache.warm(talk, ticket, ADA, [message(1)])
+
+
 def test_concurrent_writers_and_readers_always_see_a_committed_state(cache: ConversationCache) -> None:
     """Six writers, three readers; `states` is Postgres: every state there has been, the last one current."""
     talk = uuid4()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from uuid import uuid4
 
 import pytest
@@ -30,7 +31,7 @@ def test_every_name_has_exactly_one_family() -> None:
         keys.JOBS_KEY: keys.JOBS,
     }
     for name, family in names.items():
-        assert [each for each in keys.FAMILIES if keys.re.fullmatch(each.pattern, name)] == [family]
+        assert [each for each in keys.FAMILIES if re.fullmatch(each.pattern, name)] == [family]
         if family in _FOR_EVER:
             with pytest.raises(ValueError, match="no family of keys with a lifetime"):
                 keys.lifetime(name)
