@@ -126,7 +126,9 @@ class ConversationCache:
 
         This process does not read them from Redis before that, nor before they have been dropped once more after it.
         """
-        manager.on_cache_return(self._drop_doubtful)
+        self._unfinished: dict[UUID, set[str]] = {}
+        """Conversations with the tokens of writers that have ended and could not take them back."""
+        manager.on_cache_return(self._catch_up)
 
     # -- writing --
 
@@ -172,17 +174,20 @@ class ConversationCache:
             [keys.WRITERS_KEY, *_keys_of(conversation_id)],
             [str(conversation_id), announcement.nonce, MOST_MESSAGES, MOST_BYTES, *owner, *newest],
         )
+        if answer is None:
+            self._leave_unfinished([conversation_id], announcement.nonce)
         return answer is not None
 
     def withdraw(self, announcement: Announcement | None) -> bool:
         """Take the token back after a rollback: nothing has changed. False where Redis is away."""
         if announcement is None:
             return True
-        answers = [
-            self._run("withdraw", [keys.WRITERS_KEY], [announcement.nonce, *map(str, some)])
-            for some in _slices(announcement.conversation_ids)
-        ]
-        return all(answer is not None for answer in answers)
+        withdrawn = True
+        for some in _slices(announcement.conversation_ids):
+            if self._run("withdraw", [keys.WRITERS_KEY], [announcement.nonce, *map(str, some)]) is None:
+                self._leave_unfinished(some, announcement.nonce)
+                withdrawn = False
+        return withdrawn
 
     def drop(self, conversation_ids: Iterable[UUID], announcement: Announcement | None = None) -> bool:
         """Forget conversations, and keep readers that are under way from bringing them back. False where Redis is away.
@@ -195,8 +200,10 @@ class ConversationCache:
         dropped = True
         for some in _slices(ids):
             dropped = self._run("drop", *_drop_arguments(some, nonce)) is not None and dropped
-        if not dropped:
+        if not dropped and announcement is None:
             self._doubt(ids)
+        elif not dropped:
+            self._leave_unfinished(ids, nonce)
         return dropped
 
     # -- reading --
@@ -211,7 +218,7 @@ class ConversationCache:
         if not 1 <= newest <= MOST_MESSAGES:
             raise ValueError(f"the cache holds 1 to {MOST_MESSAGES} messages, not {newest}")
         answer: Any = None
-        if not self._doubtful or self._trusted(conversation_id):
+        if not (self._doubtful or self._unfinished) or self._trusted(conversation_id):
             answer = self._run(
                 "read",
                 [keys.WRITERS_KEY, *_keys_of(conversation_id)],
@@ -256,24 +263,44 @@ class ConversationCache:
                 self._doubtful.pop(conversation_id, None)
                 self._doubtful[conversation_id] = until
 
+    def _leave_unfinished(self, conversation_ids: Iterable[UUID], nonce: str) -> None:
+        with self._lock:
+            for conversation_id in conversation_ids:
+                self._unfinished.setdefault(conversation_id, set()).add(nonce)
+
     def _trusted(self, conversation_id: UUID) -> bool:
         """Whether a conversation may be read from Redis; drops doubtful ones whose time has come, oldest first."""
         now = time.monotonic()
         with self._lock:
             due = {each: until for each, until in islice(self._doubtful.items(), _IDS_AT_ONCE) if until <= now}
+            unfinished = [(conversation_id, nonce) for nonce in self._unfinished.get(conversation_id, ())]
         if due and self._run("drop", *_drop_arguments(tuple(due), "")) is not None:
             with self._lock:
                 for each, until in due.items():
                     if self._doubtful.get(each) == until:
                         del self._doubtful[each]
+        for each, nonce in unfinished:
+            if self._run("drop", *_drop_arguments([each], nonce)) is not None:
+                self._finished(each, nonce)
         return conversation_id not in self._doubtful
 
-    def _drop_doubtful(self, client: redis.Redis) -> None:
-        """Redis is back: let no other process read what this one could not announce."""
+    def _finished(self, conversation_id: UUID, nonce: str) -> None:
         with self._lock:
-            ids = tuple(self._doubtful)
-        for some in _slices(ids):
+            nonces = self._unfinished.get(conversation_id, set())
+            nonces.discard(nonce)
+            if not nonces:
+                self._unfinished.pop(conversation_id, None)
+
+    def _catch_up(self, client: redis.Redis) -> None:
+        """Redis is back: let no process read what this one could not announce, and take tokens back."""
+        with self._lock:
+            doubtful = tuple(self._doubtful)
+            unfinished = [(each, nonce) for each, nonces in self._unfinished.items() for nonce in nonces]
+        for some in _slices(doubtful):
             self._script(client, "drop", *_drop_arguments(some, ""))
+        for each, nonce in unfinished:
+            self._script(client, "drop", *_drop_arguments([each], nonce))
+            self._finished(each, nonce)
 
 
 def _member(message: CacheMessage) -> bytes:

@@ -21,8 +21,6 @@ from memory_pipeline import metrics
 from memory_pipeline.model.errors import SettingsError
 from memory_pipeline.stores.redis.failures import Failure, failure_of
 
-QUICK_SECONDS = 0.03
-"""Longest wait for an answer whose absence can be borne, and for its connection."""
 _QUICK_POOL_SECONDS = 0.01
 _PATIENT_SECONDS = 5.0
 _PROBE_SECONDS = 0.25
@@ -36,10 +34,11 @@ _log = structlog.get_logger(__name__)
 class Endpoint:
     """Connections to one server: `quick` for what may be missing, `patient` for what must arrive."""
 
-    def __init__(self, url: str, *, setting: str, pool_size: int) -> None:
+    def __init__(self, url: str, *, setting: str, pool_size: int, quick_seconds: float) -> None:
+        """`quick_seconds`: longest wait of the quick client for an answer, and as long for a new connection."""
         self._url = url
         self._setting = setting
-        self.quick = self._client(QUICK_SECONDS, _QUICK_POOL_SECONDS, pool_size)
+        self.quick = self._client(quick_seconds, _QUICK_POOL_SECONDS, pool_size)
         # A server that hangs is not helped by asking again, so only lost connections are retried.
         retry = Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), 4, supported_errors=(redis.ConnectionError,))
         self.patient = self._client(_PATIENT_SECONDS, _PATIENT_SECONDS, pool_size, retry)

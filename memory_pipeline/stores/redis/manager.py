@@ -31,6 +31,8 @@ Result = TypeVar("Result")
 _GUARD_MILLISECONDS = 10_000
 """How long a dropped value can't come back: longer than any request that may have read it before the change."""
 _DROPPED = b"!"
+_CACHE_SECONDS = 0.03
+"""Longest wait for an answer that may be missing; with the wait for a connection it stays below 50 ms."""
 _POOL_SIZE = 48
 """More than the threads that answer requests, so that only a Redis that hangs makes anybody wait."""
 
@@ -62,17 +64,24 @@ class RedisHealth(msgspec.Struct, frozen=True, kw_only=True):
 class RedisManager:
     """Connections to the queue and the cache server (one and the same unless `cache_url` is given)."""
 
-    def __init__(self, url: str, *, cache_url: str | None = None, pool_size: int = _POOL_SIZE) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        cache_url: str | None = None,
+        pool_size: int = _POOL_SIZE,
+        cache_seconds: float = _CACHE_SECONDS,
+    ) -> None:
+        """`cache_seconds`: longest wait of `cache` for an answer. Raises SettingsError for what is no Redis address."""
         from memory_pipeline.stores.redis.endpoint import Endpoint
+
+        def endpoint(address: str, setting: str) -> Endpoint:
+            return Endpoint(address, setting=setting, pool_size=pool_size, quick_seconds=cache_seconds)
 
         self.url = url
         self.cache_url = cache_url or url
-        self._queue: Endpoint = Endpoint(url, setting="MEMORY_REDIS_URL", pool_size=pool_size)
-        self._cache: Endpoint = (
-            self._queue
-            if self.cache_url == url
-            else Endpoint(self.cache_url, setting="MEMORY_REDIS_CACHE_URL", pool_size=pool_size)
-        )
+        self._queue = endpoint(url, "MEMORY_REDIS_URL")
+        self._cache = self._queue if self.cache_url == url else endpoint(self.cache_url, "MEMORY_REDIS_CACHE_URL")
         self._owed_lock = threading.Lock()
         self._owed: set[str] = set()
         """Keys whose values had to be dropped and could not be."""
