@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from rich.markup import escape
 
+from memory_pipeline.commands.desk import Desk, open_desk
 from memory_pipeline.commands.output import out, print_json, table
-from memory_pipeline.commands.session import running_stack
 from memory_pipeline.local.issuer import (
     DEVELOPMENT_ISSUER,
     ensure_development_issuer,
@@ -20,43 +17,23 @@ from memory_pipeline.local.issuer import (
     subject_of,
 )
 from memory_pipeline.model.errors import ConflictError, NotFoundError, SettingsError
-from memory_pipeline.serving import administration
+from memory_pipeline.serving.administration import Administration
 from memory_pipeline.serving.issuers import load_issuers
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stores.postgres import directory
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.tenants import User, find_user, tenant_id_of
-from memory_pipeline.stores.redis.manager import RedisManager
 
 _LISTED = 1000
-
-
-class _Stores(NamedTuple):
-    settings: Settings
-    database: Database
-    redis: RedisManager
-
-
-@contextmanager
-def _stores() -> Iterator[_Stores]:
-    with running_stack() as settings:
-        assert settings.postgres_pipeline_url is not None  # running_stack sets every URL
-        assert settings.redis_url is not None
-        with (
-            Database(settings.postgres_pipeline_url, role="memory_pipeline", pool_size=2) as database,
-            RedisManager(settings.redis_url, cache_url=settings.redis_cache_url) as redis,
-        ):
-            yield _Stores(settings, database, redis)
-
-
-def _actor() -> str:
-    """How events name who ran the command."""
-    return f"admin:{getpass.getuser()}"
 
 
 def _user(database: Database, email: str, tenant: str | None) -> User:
     with database.transaction() as connection:
         return find_user(connection, email, tenant)
+
+
+def _administration(desk: Desk) -> Administration:
+    return Administration(desk.database, desk.redis, desk.author)
 
 
 def _shown(text: str | None) -> str:
@@ -71,7 +48,7 @@ def identity_list_command(
     state: Literal["pending", "linked", "revoked"] | None, tenant: str | None, email: str | None, *, json: bool
 ) -> int:
     """List identities, the newest first."""
-    with _stores() as stores, stores.database.transaction() as connection:
+    with open_desk() as desk, desk.database.transaction() as connection:
         rows = directory.list_identities(connection, state=state, tenant=tenant, email=email, limit=_LISTED)
     if json:
         print_json([row._asdict() for row in rows])
@@ -93,12 +70,10 @@ def identity_link_command(
     """Link a subject to a user."""
     if unseen and issuer is None:
         raise NotFoundError("a subject that never came needs its --issuer named.")
-    with _stores() as stores:
-        user = _user(stores.database, email, tenant)
-        issuer = issuer or _only_issuer_of(stores.database, subject)
-        changed = administration.link_identity(
-            stores.database, stores.redis, issuer, subject, user, actor=_actor(), unseen=unseen
-        )
+    with open_desk() as desk:
+        user = _user(desk.database, email, tenant)
+        issuer = issuer or _only_issuer_of(desk.database, subject)
+        changed = _administration(desk).link_identity(issuer, subject, user, unseen=unseen)
     if json:
         print_json({"issuer": issuer, "subject": subject, "user_id": user.user_id, "changed": changed})
     else:
@@ -109,9 +84,9 @@ def identity_link_command(
 
 def identity_revoke_command(subject: str, issuer: str | None, *, json: bool) -> int:
     """Refuse a subject from now on and end its sessions."""
-    with _stores() as stores:
-        issuer = issuer or _only_issuer_of(stores.database, subject)
-        ended = administration.revoke_identity(stores.database, stores.redis, issuer, subject, actor=_actor())
+    with open_desk() as desk:
+        issuer = issuer or _only_issuer_of(desk.database, subject)
+        ended = _administration(desk).revoke_identity(issuer, subject)
     if json:
         print_json({"issuer": issuer, "subject": subject, "sessions_ended": ended})
     else:
@@ -134,7 +109,7 @@ def _only_issuer_of(database: Database, subject: str) -> str:
 
 def users_list_command(tenant: str | None, *, json: bool) -> int:
     """List users with their roles."""
-    with _stores() as stores, stores.database.transaction() as connection:
+    with open_desk() as desk, desk.database.transaction() as connection:
         rows = directory.list_users(connection, tenant)
     if json:
         print_json([row._asdict() for row in rows])
@@ -149,11 +124,11 @@ def users_list_command(tenant: str | None, *, json: bool) -> int:
 
 def users_add_command(email: str, tenant: str, name: str | None, *, json: bool) -> int:
     """Add a user to a tenant."""
-    with _stores() as stores:
-        with stores.database.transaction() as connection:
+    with open_desk() as desk:
+        with desk.database.transaction() as connection:
             tenant_id = tenant_id_of(connection, tenant)
-        added = administration.add_user(stores.database, tenant_id, email, name, actor=_actor())
-        user = _user(stores.database, email, tenant)
+        added = _administration(desk).add_user(tenant_id, email, name)
+        user = _user(desk.database, email, tenant)
     if json:
         print_json({"user_id": user.user_id, "tenant": tenant, "email": user.email, "added": added is not None})
     else:
@@ -163,9 +138,9 @@ def users_add_command(email: str, tenant: str, name: str | None, *, json: bool) 
 
 def users_status_command(email: str, tenant: str | None, status: Literal["active", "disabled"], *, json: bool) -> int:
     """Let a user in, or refuse them."""
-    with _stores() as stores:
-        user = _user(stores.database, email, tenant)
-        changed = administration.set_user_status(stores.database, stores.redis, user, status, actor=_actor())
+    with open_desk() as desk:
+        user = _user(desk.database, email, tenant)
+        changed = _administration(desk).set_user_status(user, status)
     if json:
         print_json({"user_id": user.user_id, "tenant": user.tenant_slug, "status": status, "changed": changed})
     else:
@@ -176,13 +151,13 @@ def users_status_command(email: str, tenant: str | None, status: Literal["active
 def users_token_command(email: str, tenant: str | None, lifetime_seconds: int, *, create: bool, json: bool) -> int:
     """Print a token of the development issuer for a user, and link its identity to them."""
     embedded = load_settings().postgres_app_url is None
-    with _stores() as stores:
-        home = stores.settings.home
-        if embedded and stores.settings.issuers_file is None:
+    with open_desk() as desk:
+        home = desk.settings.home
+        if embedded and desk.settings.issuers_file is None:
             ensure_development_issuer(home)
-        _check_development_issuer(stores.settings)
-        user = _user_or_new(stores.database, email, tenant) if create else _user(stores.database, email, tenant)
-        _link_development_identity(stores, user)
+        _check_development_issuer(desk.settings)
+        user = _user_or_new(desk, email, tenant) if create else _user(desk.database, email, tenant)
+        _link_development_identity(desk, user)
         token = sign_token(home, user.user_id, email=user.email, lifetime_seconds=lifetime_seconds)
     if json:
         expires_at = datetime.now(UTC) + timedelta(seconds=lifetime_seconds)
@@ -206,29 +181,27 @@ def _check_development_issuer(settings: Settings) -> None:
         )
 
 
-def _user_or_new(database: Database, email: str, tenant: str | None) -> User:
-    with database.transaction() as connection:
+def _user_or_new(desk: Desk, email: str, tenant: str | None) -> User:
+    with desk.database.transaction() as connection:
         known = directory.tenants_of(connection, email)
     if tenant in known or (tenant is None and known):
-        return _user(database, email, tenant)
+        return _user(desk.database, email, tenant)
     slug = tenant or "default"
-    tenant_id, _ = administration.add_tenant(database, slug, None, actor=_actor())
-    administration.add_user(database, tenant_id, email, None, actor=_actor())
-    return _user(database, email, slug)
+    tenant_id, _ = _administration(desk).add_tenant(slug, None)
+    _administration(desk).add_user(tenant_id, email, None)
+    return _user(desk.database, email, slug)
 
 
-def _link_development_identity(stores: _Stores, user: User) -> None:
+def _link_development_identity(desk: Desk, user: User) -> None:
     subject = subject_of(user.user_id)
-    with stores.database.transaction() as connection:
+    with desk.database.transaction() as connection:
         found = directory.lock_identity(connection, DEVELOPMENT_ISSUER, subject)
     if found is not None and found.state == "revoked":
         raise ConflictError(
             f"the development login of {user.email} was revoked: `memory-pipeline identity link {subject} "
             f"--user {user.email} --tenant {user.tenant_slug}` takes that back."
         )
-    administration.link_identity(
-        stores.database, stores.redis, DEVELOPMENT_ISSUER, subject, user, actor=_actor(), unseen=True
-    )
+    _administration(desk).link_identity(DEVELOPMENT_ISSUER, subject, user, unseen=True)
 
 
 # -- tenants --
@@ -236,7 +209,7 @@ def _link_development_identity(stores: _Stores, user: User) -> None:
 
 def tenants_list_command(*, json: bool) -> int:
     """List tenants."""
-    with _stores() as stores, stores.database.transaction() as connection:
+    with open_desk() as desk, desk.database.transaction() as connection:
         rows = directory.list_tenants(connection)
     if json:
         print_json([row._asdict() for row in rows])
@@ -251,8 +224,8 @@ def tenants_list_command(*, json: bool) -> int:
 
 def tenants_add_command(slug: str, name: str | None, *, json: bool) -> int:
     """Add a tenant."""
-    with _stores() as stores:
-        tenant_id, added = administration.add_tenant(stores.database, slug, name, actor=_actor())
+    with open_desk() as desk:
+        tenant_id, added = _administration(desk).add_tenant(slug, name)
     if json:
         print_json({"tenant_id": tenant_id, "slug": slug, "added": added})
     else:
@@ -262,8 +235,8 @@ def tenants_add_command(slug: str, name: str | None, *, json: bool) -> int:
 
 def tenants_status_command(slug: str, status: Literal["active", "suspended"], *, json: bool) -> int:
     """Let the users of a tenant in, or refuse them all."""
-    with _stores() as stores:
-        changed = administration.set_tenant_status(stores.database, stores.redis, slug, status, actor=_actor())
+    with open_desk() as desk:
+        changed = _administration(desk).set_tenant_status(slug, status)
     if json:
         print_json({"slug": slug, "status": status, "changed": changed})
     else:

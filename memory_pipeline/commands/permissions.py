@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from uuid import uuid4
-
-import msgspec
-
+from memory_pipeline.commands.desk import open_desk
 from memory_pipeline.commands.output import number, out, print_json, table
-from memory_pipeline.commands.session import running_stack
-from memory_pipeline.model.errors import SettingsError
-from memory_pipeline.serving.permissions import Affected, Change, make_change
-from memory_pipeline.serving.wiring import wired
-from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.serving.permissions import Affected, Change
 from memory_pipeline.stores.postgres import permission_changes as changes
-from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.permissions import (
     RUN_PLUGIN,
-    Author,
     list_plugins,
     list_roles,
     roles_of_user,
 )
 from memory_pipeline.stores.postgres.tenants import find_user, tenant_id_of
-from memory_pipeline.stores.redis.manager import RedisManager
-
-
-class _Desk(msgspec.Struct, frozen=True):
-    """What an administrator's command works with."""
-
-    database: Database
-    redis: RedisManager
-    author: Author
-
-    def change(self, change: Callable[[Connection], bool], affected: Affected) -> Change:
-        return make_change(self.database, self.redis, change, affected)
-
-
-@contextmanager
-def _desk() -> Iterator[_Desk]:
-    with running_stack() as settings, Pipeline(settings) as pipeline, wired("command", pipeline):
-        if settings.redis_url is None:
-            raise SettingsError("MEMORY_REDIS_URL is not set; cached permissions could not be dropped.")
-        with RedisManager(settings.redis_url, cache_url=settings.redis_cache_url) as redis:
-            yield _Desk(pipeline.database, redis, Author(_actor(), uuid4()))
-
-
-def _actor() -> str:
-    """Return who runs this command, by the account of the process: variables such as USER say what they like."""
-    uid = os.getuid()
-    try:
-        return f"cli:{pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"cli:uid-{uid}"
-
 
 # -- plugins --
 
 
 def list_plugins_command(tenant: str | None, *, json: bool) -> int:
     """Show the registry, with what is installed for a tenant where one is named."""
-    with _desk() as desk, desk.database.transaction() as connection:
+    with open_desk() as desk, desk.database.transaction() as connection:
         rows = list_plugins(connection, None if tenant is None else tenant_id_of(connection, tenant))
     if json:
         print_json(rows)
@@ -79,7 +35,7 @@ def list_plugins_command(tenant: str | None, *, json: bool) -> int:
 
 def install_command(plugin: str, tenant: str) -> int:
     """Let a plugin see a tenant's messages."""
-    with _desk() as desk:
+    with open_desk() as desk:
         with desk.database.transaction() as connection:
             tenant_id = tenant_id_of(connection, tenant)
         change = desk.change(
@@ -91,7 +47,7 @@ def install_command(plugin: str, tenant: str) -> int:
 
 def uninstall_command(plugin: str, tenant: str) -> int:
     """Keep a plugin from a tenant's messages."""
-    with _desk() as desk:
+    with open_desk() as desk:
         with desk.database.transaction() as connection:
             tenant_id = tenant_id_of(connection, tenant)
         change = desk.change(
@@ -103,7 +59,7 @@ def uninstall_command(plugin: str, tenant: str) -> int:
 
 def enable_command(plugin: str, *, enabled: bool) -> int:
     """Let a plugin run where it is installed and permitted, or for nobody."""
-    with _desk() as desk:
+    with open_desk() as desk:
         change = desk.change(
             lambda connection: changes.set_plugin_enabled(connection, plugin, desk.author, enabled=enabled),
             Affected(plugins=(plugin,), permissions=False),
@@ -113,7 +69,7 @@ def enable_command(plugin: str, *, enabled: bool) -> int:
 
 def register_command(plugin: str, description: str, *, default_install: bool) -> int:
     """Add a plugin to the registry, or change what the registry says of it."""
-    with _desk() as desk:
+    with open_desk() as desk:
         change = desk.change(
             lambda connection: changes.register_plugin(
                 connection, plugin, description, desk.author, default_install=default_install
@@ -131,7 +87,7 @@ def list_roles_command(user: str | None, tenant: str | None, *, json: bool) -> i
     """Show every role with what it allows, or the roles of a user."""
     if user is not None:
         return _list_roles_of(user, tenant, json=json)
-    with _desk() as desk, desk.database.transaction() as connection:
+    with open_desk() as desk, desk.database.transaction() as connection:
         rows = list_roles(connection)
     if json:
         print_json(rows)
@@ -144,7 +100,7 @@ def list_roles_command(user: str | None, tenant: str | None, *, json: bool) -> i
 
 
 def _list_roles_of(email: str, tenant: str | None, *, json: bool) -> int:
-    with _desk() as desk, desk.database.transaction() as connection:
+    with open_desk() as desk, desk.database.transaction() as connection:
         user = find_user(connection, email, tenant)
         rows = roles_of_user(connection, user.tenant_id, user.user_id)
     if json:
@@ -159,7 +115,7 @@ def _list_roles_of(email: str, tenant: str | None, *, json: bool) -> int:
 
 def grant_command(role: str, email: str, tenant: str | None) -> int:
     """Give a user a role."""
-    with _desk() as desk:
+    with open_desk() as desk:
         with desk.database.transaction() as connection:
             user = find_user(connection, email, tenant)
         change = desk.change(
@@ -171,7 +127,7 @@ def grant_command(role: str, email: str, tenant: str | None) -> int:
 
 def revoke_command(role: str, email: str, tenant: str | None) -> int:
     """Take a role from a user."""
-    with _desk() as desk:
+    with open_desk() as desk:
         with desk.database.transaction() as connection:
             user = find_user(connection, email, tenant)
         change = desk.change(
@@ -183,7 +139,7 @@ def revoke_command(role: str, email: str, tenant: str | None) -> int:
 
 def allow_command(role: str, permission: str) -> int:
     """Have a role allow something in every tenant."""
-    with _desk() as desk:
+    with open_desk() as desk:
         change = desk.change(
             lambda connection: changes.allow(connection, role, permission, desk.author), _of_role(role, permission)
         )
@@ -192,7 +148,7 @@ def allow_command(role: str, permission: str) -> int:
 
 def deny_command(role: str, permission: str) -> int:
     """Have a role no longer allow something, in every tenant."""
-    with _desk() as desk:
+    with open_desk() as desk:
         change = desk.change(
             lambda connection: changes.deny(connection, role, permission, desk.author), _of_role(role, permission)
         )

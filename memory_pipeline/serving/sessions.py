@@ -15,16 +15,14 @@ import threading
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime
-from typing import TypeVar
 from uuid import UUID
 
 import msgspec
-import structlog
 
 from memory_pipeline import metrics
 from memory_pipeline.model.errors import BusyError, ForbiddenError, StoreUnavailableError, UnauthenticatedError
 from memory_pipeline.model.identity import Claims, Principal
-from memory_pipeline.serving.refusals import RefusalLog
+from memory_pipeline.serving.auth_refusals import AuthRefusals
 from memory_pipeline.serving.tokens import TokenRefusedError, TokenVerifier
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.identities import Profile, authenticate, read_profile
@@ -38,8 +36,6 @@ _ACTIVITY_SECONDS = 300.0
 _PAUSE_SECONDS = 30.0
 """After Postgres could not be told: requests that Redis can answer don't wait for it."""
 _REMEMBERED_SESSIONS = 20_000
-
-Value = TypeVar("Value")
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +70,7 @@ class Sessions:
         self._redis = redis
         self._verifier = verifier
         self._session_seconds = min(session_seconds, keys.SESSION.seconds or session_seconds)
-        self._refusals = RefusalLog(database)
+        self._refusals = AuthRefusals(database)
         self._lock = threading.Lock()
         self._told_at: OrderedDict[bytes, float] = OrderedDict()
         self._not_told_until = float("-inf")
@@ -124,7 +120,7 @@ class Sessions:
     def _known_session(self, claims: Claims, hash_: bytes, correlation_id: UUID) -> Session | None:
         """Return the session Redis has of this token, its lifetime renewed; None where Postgres has to be asked."""
         key = keys.session(hash_)
-        session = self._cached(key, Session, "session")
+        session = self._redis.get_value(key, Session, cache="session")
         if session is None or (session.issuer, session.subject) != (claims.issuer, claims.subject):
             return None
         # On a session dropped this very moment it renews the mark instead, and a revoked one may keep that.
@@ -202,7 +198,7 @@ class Sessions:
 
     def _profile(self, session: Session) -> Profile:
         key = keys.auth(session.user_id)
-        profile = self._cached(key, Profile, "auth")
+        profile = self._redis.get_value(key, Profile, cache="auth")
         if profile is not None and profile.tenant_id == session.tenant_id:
             return profile
         started = time.monotonic()
@@ -211,14 +207,5 @@ class Sessions:
         if profile is None:
             raise UnauthenticatedError("the user of this login is gone: ask an administrator.", code="identity_revoked")
         if time.monotonic() - started < _SLOWEST_READ_SECONDS:
-            self._redis.warm_value(key, profile, keys.AUTH.seconds or 0)
+            self._redis.warm_value(key, profile)
         return profile
-
-    def _cached(self, key: str, kind: type[Value], cache: str) -> Value | None:
-        """Return a value from Redis. One that can't be read, as another version may have left it, is removed."""
-        try:
-            return self._redis.get_value(key, kind, cache=cache)
-        except msgspec.DecodeError as error:
-            structlog.get_logger().warning("cached_value_unreadable", cache=cache, error=str(error))
-            self._redis.cache(lambda client: client.delete(key), None)
-            return None

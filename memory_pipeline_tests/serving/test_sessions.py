@@ -26,23 +26,26 @@ from memory_pipeline.model.errors import (
     UnauthenticatedError,
 )
 from memory_pipeline.model.identity import Principal
-from memory_pipeline.serving import administration, sessions
-from memory_pipeline.serving.refusals import PER_MINUTE, RefusalLog
+from memory_pipeline.serving import sessions
+from memory_pipeline.serving.administration import Administration
+from memory_pipeline.serving.auth_refusals import PER_MINUTE, AuthRefusals
 from memory_pipeline.serving.sessions import Sessions, session_hash
 from memory_pipeline.serving.tokens import TokenVerifier
 from memory_pipeline.stores.postgres import directory
 from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.permissions import Author
 from memory_pipeline.stores.postgres.tenants import User, find_user
 from memory_pipeline.stores.redis import keys
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline_tests.conftest import Database as DatabaseUrls
+from memory_pipeline_tests.faults.proxy import TcpProxy
 from memory_pipeline_tests.serving.identity_provider import ISSUER, JwksServer, SigningKey, issuer_at, jwks_server
 
 KEY = SigningKey("key-1")
 OTHER = SigningKey("key-2")
 OTHER_ISSUER = "https://other.example/"
 TRUSTED_ISSUER = "https://trusted.example/"
-ACTOR = "admin:test"
+ACTOR = "cli:test"
 ORDER_OF_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
@@ -57,6 +60,10 @@ class Stack:
     verifier: TokenVerifier
     sessions: Sessions
 
+    @property
+    def administration(self) -> Administration:
+        return Administration(self.admin, self.manager, Author(ACTOR, uuid4()))
+
     def who(self, token: str) -> Principal:
         return self.sessions.authenticate(token, uuid4())
 
@@ -70,14 +77,14 @@ class Stack:
             return connection.execute(query, values).fetchall()
 
     def link(self, subject: str, user: User, issuer: str = ISSUER) -> bool:
-        return administration.link_identity(self.admin, self.manager, issuer, subject, user, actor=ACTOR, unseen=True)
+        return self.administration.link_identity(issuer, subject, user, unseen=True)
 
     def revoke(self, subject: str, issuer: str = ISSUER) -> int:
-        return administration.revoke_identity(self.admin, self.manager, issuer, subject, actor=ACTOR)
+        return self.administration.revoke_identity(issuer, subject)
 
     def add_user(self, email: str, tenant: str) -> User:
-        tenant_id, _ = administration.add_tenant(self.admin, tenant, None, actor=ACTOR)
-        administration.add_user(self.admin, tenant_id, email, None, actor=ACTOR)
+        tenant_id, _ = self.administration.add_tenant(tenant)
+        self.administration.add_user(tenant_id, email)
         with self.admin.transaction() as connection:
             return find_user(connection, email, tenant)
 
@@ -199,20 +206,20 @@ def test_ending_one_session_leaves_the_others(stack: Stack, ana: User) -> None:
     lost, kept = KEY.sign(sub="s", jti="lost"), KEY.sign(sub="s", jti="kept")
     stack.who(lost)
     stack.who(kept)
-    assert administration.revoke_session(stack.admin, stack.manager, session_hash(lost), actor=ACTOR)
-    assert not administration.revoke_session(stack.admin, stack.manager, session_hash(lost), actor=ACTOR)
+    assert stack.administration.revoke_session(session_hash(lost))
+    assert not stack.administration.revoke_session(session_hash(lost))
     assert stack.refusal(lost) == "session_revoked"
     assert stack.who(kept).user_id == ana.user_id
     assert stack.rows("SELECT count(*) FROM events WHERE kind = 'session_revoked'") == [(1,)]
     with pytest.raises(NotFoundError):
-        administration.revoke_session(stack.admin, stack.manager, b"x" * 32, actor=ACTOR)
+        stack.administration.revoke_session(b"x" * 32)
 
 
 def test_an_ended_session_does_not_come_back_under_another_spelling_of_its_token(stack: Stack, ana: User) -> None:
     stack.link("s", ana)
     token = KEY.sign(sub="s")
     stack.who(token)
-    administration.revoke_session(stack.admin, stack.manager, session_hash(token), actor=ACTOR)
+    stack.administration.revoke_session(session_hash(token))
     signed, _, signature = token.rpartition(".")
     raw = base64.urlsafe_b64decode(signature + "==")
     # With r and s, r and n - s is a signature too.
@@ -277,7 +284,7 @@ def test_an_identity_goes_to_another_user_of_its_tenant_only_after_a_revocation(
 
 def test_linking_a_subject_that_never_came_has_to_be_meant(stack: Stack, ana: User) -> None:
     with pytest.raises(NotFoundError, match="never come"):
-        administration.link_identity(stack.admin, stack.manager, ISSUER, "typo", ana, actor=ACTOR)
+        stack.administration.link_identity(ISSUER, "typo", ana)
     with pytest.raises(InvalidRequestError):
         stack.link("nul\0", ana)
     with pytest.raises(NotFoundError):
@@ -322,16 +329,16 @@ def test_a_disabled_user_and_a_suspended_tenant_are_refused_at_once_and_let_in_a
     stack.who(token)
     stack.who(other)
 
-    assert administration.set_user_status(stack.admin, stack.manager, ana, "disabled", actor=ACTOR)
+    assert stack.administration.set_user_status(ana, "disabled")
     assert stack.refusal(token) == "user_disabled"
     assert stack.who(other).user_id == ben.user_id
-    assert administration.set_user_status(stack.admin, stack.manager, ana, "active", actor=ACTOR)
-    assert not administration.set_user_status(stack.admin, stack.manager, ana, "active", actor=ACTOR)
+    assert stack.administration.set_user_status(ana, "active")
+    assert not stack.administration.set_user_status(ana, "active")
     assert stack.who(token).user_id == ana.user_id
 
-    assert administration.set_tenant_status(stack.admin, stack.manager, "acme", "suspended", actor=ACTOR)
+    assert stack.administration.set_tenant_status("acme", "suspended")
     assert {stack.refusal(token), stack.refusal(other)} == {"tenant_suspended"}
-    assert administration.set_tenant_status(stack.admin, stack.manager, "acme", "active", actor=ACTOR)
+    assert stack.administration.set_tenant_status("acme", "active")
     assert stack.who(token).user_id == ana.user_id
     kinds = stack.rows("SELECT kind FROM events WHERE tenant_id = %s ORDER BY event_id", ana.tenant_id)
     assert [kind for (kind,) in kinds if not kind.startswith("identity")] == [
@@ -444,7 +451,7 @@ def test_a_revocation_redis_could_not_be_told_is_an_error_that_says_so(stack: St
     stack.who(token)
     with RedisManager(f"redis://127.0.0.1:{free_port()}/0") as away:
         with pytest.raises(StoreUnavailableError, match="do the same again"):
-            administration.revoke_identity(stack.admin, away, ISSUER, "s", actor=ACTOR)
+            Administration(stack.admin, away, Author(ACTOR, uuid4())).revoke_identity(ISSUER, "s")
         assert stack.rows("SELECT state FROM identities") == [("revoked",)]
     assert stack.revoke("s") == 0
     assert stack.refusal(token) == "identity_revoked"
@@ -484,7 +491,7 @@ def test_expired_sessions_are_deleted_and_revocations_outlast_their_tokens(
     stack.link("s", ana)
     token = KEY.sign(sub="s")
     stack.who(token)
-    administration.revoke_session(stack.admin, stack.manager, session_hash(token), actor=ACTOR)
+    stack.administration.revoke_session(session_hash(token))
     with psycopg.connect(database.admin_url) as owner:
         owner.execute(
             "INSERT INTO memory.user_sessions (session_hash, issuer, subject, tenant_id, user_id, expires_at)"
@@ -507,7 +514,7 @@ class GatedRedis(RedisManager):
         self.arrived = threading.Event()
         self.gate = threading.Event()
 
-    def warm_value(self, key: str, value: object, seconds: int) -> None:
+    def warm_value(self, key: str, value: object, seconds: int | None = None) -> None:
         self.arrived.set()
         assert self.gate.wait(10)
         super().warm_value(key, value, seconds)
@@ -535,7 +542,7 @@ def test_a_request_that_read_before_a_user_was_disabled_does_not_bring_the_user_
         slow = Sessions(stack.app, gated, stack.verifier)
         answer = pool.submit(slow.authenticate, token, uuid4())
         assert gated.arrived.wait(10)
-        administration.set_user_status(stack.admin, stack.manager, ana, "disabled", actor=ACTOR)
+        stack.administration.set_user_status(ana, "disabled")
         gated.gate.set()
         answer.result()
     assert stack.refusal(token) == "user_disabled"
@@ -650,7 +657,7 @@ def test_what_a_forger_writes_into_a_token_is_logged_without_harm(stack: Stack) 
 
 def test_a_flood_of_forged_tokens_does_not_fill_the_log(stack: Stack) -> None:
     now = 600.0
-    log = RefusalLog(stack.app, clock=lambda: now)
+    log = AuthRefusals(stack.app, clock=lambda: now)
     for _ in range(500):
         log.record("token_refused", "token_signature", uuid4(), issuer=ISSUER)
     log.record("token_refused", "token_expired", uuid4(), issuer=ISSUER)
@@ -663,3 +670,56 @@ def test_a_flood_of_forged_tokens_does_not_fill_the_log(stack: Stack) -> None:
         log.record("token_refused", "token_signature", uuid4(), issuer=ISSUER)
     left_out = stack.rows("SELECT detail->'left_out' FROM auth_events ORDER BY event_id DESC LIMIT 2")
     assert left_out == [(None,), (500 - PER_MINUTE,)]
+
+
+# -- Postgres away --
+
+
+def test_with_postgres_away_those_known_to_redis_go_on_and_others_are_not_refused(stack: Stack, ana: User) -> None:
+    stack.link("s", ana)
+    known, unknown = KEY.sign(sub="s"), KEY.sign(sub="s", jti="unknown")
+    with TcpProxy(stack.app.url) as proxy, Database(proxy.url, role="memory_app") as app:
+        asking = Sessions(app, stack.manager, stack.verifier)
+        asking.authenticate(known, uuid4())
+        proxy.refuse()
+        proxy.cut()
+        assert asking.authenticate(known, uuid4()).user_id == ana.user_id
+        with pytest.raises(StoreUnavailableError):
+            asking.authenticate(unknown, uuid4())
+        with pytest.raises(UnauthenticatedError) as refused:
+            asking.authenticate(KEY.sign(sub="s", aud="other"), uuid4())
+        assert refused.value.code == "token_audience"
+
+
+def test_a_session_whose_activity_cannot_be_recorded_goes_on(
+    stack: Stack, ana: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.link("s", ana)
+    token = KEY.sign(sub="s")
+    with TcpProxy(stack.app.url) as proxy, Database(proxy.url, role="memory_app") as app:
+        asking = Sessions(app, stack.manager, stack.verifier)
+        asking.authenticate(token, uuid4())
+        monkeypatch.setattr(sessions, "_ACTIVITY_SECONDS", 0.0)
+        proxy.refuse()
+        proxy.cut()
+        for _ in range(3):
+            assert asking.authenticate(token, uuid4()).user_id == ana.user_id
+
+
+def test_refusals_while_postgres_was_away_are_counted_in_the_next_record(stack: Stack) -> None:
+    now = 600.0
+    with TcpProxy(stack.app.url) as proxy, Database(proxy.url, role="memory_app") as app:
+        log = AuthRefusals(app, clock=lambda: now)
+        proxy.refuse()
+        proxy.cut()
+        for _ in range(5):
+            log.record("token_refused", "token_signature", uuid4(), issuer=ISSUER)
+        proxy.forward()
+        now += 60
+        deadline = time.monotonic() + 10
+        while not stack.rows("SELECT 1 FROM auth_events"):
+            assert time.monotonic() < deadline
+            now += 60
+            log.record("token_refused", "token_signature", uuid4(), issuer=ISSUER)
+    (left_out,) = stack.rows("SELECT (detail->'left_out')::int >= 5 FROM auth_events")
+    assert left_out == (True,)

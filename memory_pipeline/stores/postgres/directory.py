@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
 from memory_pipeline.model.errors import ConflictError
 from memory_pipeline.stores.postgres.database import Connection
@@ -59,24 +58,6 @@ class TenantRow(NamedTuple):
     status: str
     created_at: datetime
     users: int
-
-
-def record_event(
-    connection: Connection,
-    tenant_id: UUID,
-    kind: str,
-    *,
-    actor: str,
-    correlation_id: UUID,
-    subject_id: UUID | None = None,
-    detail: dict[str, Any] | None = None,
-) -> None:
-    """Write down in the tenant's log what happened."""
-    connection.execute(
-        "INSERT INTO events (tenant_id, kind, actor, subject_id, correlation_id, detail)"
-        " VALUES (%s, %s, %s, %s, %s, %s)",
-        [tenant_id, kind, actor, subject_id, correlation_id, Jsonb(detail or {})],
-    )
 
 
 # -- identities and sessions --
@@ -134,7 +115,7 @@ def revoke_identity(connection: Connection, issuer: str, subject: str, *, actor:
     )
 
 
-def revoke_sessions(connection: Connection, issuer: str, subject: str) -> int:
+def end_sessions(connection: Connection, issuer: str, subject: str) -> int:
     """End the sessions of an identity; return how many had not ended before."""
     return connection.execute(
         "UPDATE user_sessions SET revoked_at = clock_timestamp()"
@@ -143,11 +124,11 @@ def revoke_sessions(connection: Connection, issuer: str, subject: str) -> int:
     ).rowcount
 
 
-def session_hashes(connection: Connection, issuer: str, subject: str) -> list[bytes]:
-    """Return the sessions of an identity whose tokens may still be valid."""
+def ended_sessions(connection: Connection, issuer: str, subject: str) -> list[bytes]:
+    """Return the ended sessions of an identity whose tokens may still be valid."""
     rows = connection.execute(
-        "SELECT session_hash FROM user_sessions"
-        " WHERE issuer = %s AND subject = %s AND expires_at > now() - interval '1 hour'",
+        "SELECT session_hash FROM user_sessions WHERE issuer = %s AND subject = %s"
+        " AND revoked_at IS NOT NULL AND expires_at > now() - interval '1 hour'",
         [issuer, subject],
     ).fetchall()
     return [bytes(hash_) for (hash_,) in rows]
@@ -171,7 +152,7 @@ def lock_session(connection: Connection, session_hash: bytes) -> SessionOwner | 
         ).fetchone()
 
 
-def revoke_session(connection: Connection, session_hash: bytes) -> None:
+def end_session(connection: Connection, session_hash: bytes) -> None:
     connection.execute(
         "UPDATE user_sessions SET revoked_at = clock_timestamp() WHERE session_hash = %s", [session_hash]
     )

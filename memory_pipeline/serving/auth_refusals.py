@@ -20,7 +20,7 @@ _PAUSE_SECONDS = 30.0
 _MAX_ISSUER_CHARACTERS = 200
 
 
-class RefusalLog:
+class AuthRefusals:
     """The refusals of one process; shared by all threads."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
