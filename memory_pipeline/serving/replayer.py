@@ -18,9 +18,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Replayer:
-    """Wakes every `interval` seconds or when told; after an error it sleeps longer (up to `max_pause` seconds) and can't
-    be woken, so that writers in an outage do not have it try at each of their requests. No error ends the thread.
+    """Wakes every `interval` seconds or when told. No error ends the thread.
 
+    After an error it sleeps longer, up to `max_pause` seconds, and can't be woken: in an outage every writer wakes it.
     database: as memory_pipeline.
     """
 
