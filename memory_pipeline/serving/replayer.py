@@ -21,6 +21,7 @@ class Replayer:
     """Wakes every `interval` seconds or when told. No error ends the thread.
 
     After an error it sleeps longer, up to `max_pause` seconds, and can't be woken: in an outage every writer wakes it.
+
     database: as memory_pipeline.
     """
 
