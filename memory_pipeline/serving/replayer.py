@@ -18,7 +18,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Replayer:
-    """Wakes every `interval` seconds or when told. An error costs a longer pause (up to `max_pause`), never the thread.
+    """Wakes every `interval` seconds or when told. No error ends the thread.
+
+    After an error it sleeps longer, up to `max_pause` seconds, and can't be woken: in an outage every writer wakes it.
 
     database: as memory_pipeline.
     """
@@ -45,7 +47,7 @@ class Replayer:
             self._thread.start()
 
     def wake(self) -> None:
-        """Replay now rather than at the next second."""
+        """Replay now rather than at the next second, unless the last try failed."""
         self._woken.set()
 
     def stop(self) -> None:
@@ -91,7 +93,7 @@ class Replayer:
     def _run(self) -> None:
         pause = self._interval
         while not self._stopping.is_set():
-            self._woken.wait(pause)
+            (self._woken if self._last_problem is None else self._stopping).wait(pause)
             self._woken.clear()
             if self._stopping.is_set():
                 return

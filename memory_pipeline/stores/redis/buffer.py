@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -25,6 +23,7 @@ from memory_pipeline.model.errors import BufferFullError, StoreUnavailableError
 from memory_pipeline.model.records import BufferedWrite
 from memory_pipeline.stores.redis import keys
 from memory_pipeline.stores.redis.manager import RedisManager
+from memory_pipeline.stores.redis.scripts import Argument, run
 
 if TYPE_CHECKING:
     import redis
@@ -102,7 +101,7 @@ class WriteBuffer:
                 f"Postgres is away and this process waits to learn what became of {self._added_messages:,} messages it "
                 "has buffered: nothing was stored, send it again later."
             )
-        arguments: list[str | bytes | int] = [
+        arguments: list[Argument] = [
             str(entry.entry_id),
             encoded,
             len(entry.messages),
@@ -116,7 +115,7 @@ class WriteBuffer:
                 arguments,
             )
         except StoreUnavailableError as error:
-            if "OOM command not allowed" in str(error.__cause__):
+            if _is_full(error.__cause__):
                 raise BufferFullError(
                     "Postgres is away and Redis has no memory left for the write buffer: nothing was stored, send it "
                     "again later."
@@ -260,13 +259,17 @@ class WriteBuffer:
             )
         return fill
 
-    def _run(self, script: str, names: Sequence[str], arguments: Sequence[str | bytes | int]) -> Any:
+    def _run(self, script: str, names: Sequence[str], arguments: Sequence[Argument]) -> Any:
         def call(client: redis.Redis) -> Any:
-            return client.register_script(_lua(script))(keys=names, args=arguments)
+            return run(client, (script,), names, arguments)
 
         return self._manager.queue(call)
 
 
-@cache
-def _lua(name: str) -> str:
-    return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+def _is_full(error: BaseException | None) -> bool:
+    """Whether Redis refused for want of memory."""
+    import redis
+
+    from memory_pipeline.stores.redis.failures import Failure, failure_of
+
+    return isinstance(error, redis.RedisError) and failure_of(error) is Failure.FULL
