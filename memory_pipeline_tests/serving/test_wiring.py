@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import msgspec
 import psycopg
@@ -62,7 +63,13 @@ def execute(url: str, statement: str) -> None:
 
 
 def wiring_keys(redis: RedisManager) -> set[str]:
-    return redis.queue(lambda client: {key.decode() for key in client.keys("wiring:*")})
+    found: Any = redis.queue(lambda client: client.keys("wiring:*"))
+    return {key.decode() for key in found}
+
+
+def lifetime(redis: RedisManager, key: str) -> int:
+    seconds: Any = redis.queue(lambda client: client.ttl(key))
+    return int(seconds)
 
 
 def other_process(process: ProcessName, databases: dict[str, Database], redis: RedisManager) -> Wiring:
@@ -140,7 +147,8 @@ def test_no_message_holds_a_user_or_a_password(database: Urls, copy: Urls, redis
         here, there = (psycopg.conninfo.make_conninfo(urls.app_url, password=PASSWORD) for urls in (database, copy))
         with opened(here) as databases, Wiring("api", databases, redis) as wiring:
             texts = [str(wiring.report), msgspec.json.encode(wiring.report).decode()]
-            texts += redis.queue(lambda client: [client.get(key).decode() for key in client.keys("wiring:api:*")])
+            announced: Any = redis.queue(lambda client: client.get(wiring._key))
+            texts.append(announced.decode())
             with opened(there) as others, pytest.raises(WiringError) as refusal:
                 other_process("worker", others, redis).start()
             texts.append(str(refusal.value))
@@ -255,7 +263,7 @@ def test_a_killed_process_is_forgotten_with_its_announcement(database: Urls, cop
         assert killed._announce(fingerprint(database.app_url)) is None
         with pytest.raises(WiringError, match="forgotten after 300 seconds"):
             Wiring("worker", moved, redis).start()
-        assert 290 <= redis.queue(lambda client: client.ttl(killed._key)) <= 300
+        assert 290 <= lifetime(redis, killed._key) <= 300
         redis.queue(lambda client: client.pexpire(killed._key, 1))
         while redis.queue(lambda client: client.exists(killed._key)):
             pass
@@ -288,7 +296,7 @@ def test_every_key_ends_by_itself_and_has_a_family(database: Urls, redis: RedisM
         assert len(found) == 2
         for key in found:
             assert keys.family_of(key) == keys.WIRING
-            assert 0 < redis.queue(lambda client, key=key: client.ttl(key)) <= 300
+            assert 0 < lifetime(redis, key) <= 300
 
 
 # -- stores that are away --
