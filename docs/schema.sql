@@ -76,6 +76,7 @@ CREATE TABLE memory.memory_jobs (
     day date NOT NULL,
     payload jsonb DEFAULT '{}'::jsonb NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
+    claimed_alone boolean DEFAULT false NOT NULL,
     available_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     published_at timestamp with time zone,
     claim_token uuid,
@@ -90,10 +91,11 @@ CREATE TABLE memory.memory_jobs (
     CONSTRAINT memory_jobs_check CHECK (((state = 'processing'::text) = (claim_token IS NOT NULL))),
     CONSTRAINT memory_jobs_check1 CHECK (((state = 'processing'::text) = (lease_until IS NOT NULL))),
     CONSTRAINT memory_jobs_check2 CHECK (((state = ANY (ARRAY['completed'::text, 'dead'::text])) = (finished_at IS NOT NULL))),
-    CONSTRAINT memory_jobs_check3 CHECK (((state <> ALL (ARRAY['failed'::text, 'dead'::text])) OR (error_text IS NOT NULL))),
+    CONSTRAINT memory_jobs_check3 CHECK (((state <> ALL (ARRAY['failed'::text, 'dead'::text])) OR ((error_class IS NOT NULL) AND (error_text IS NOT NULL)))),
     CONSTRAINT memory_jobs_job_type_check CHECK ((job_type = ANY (ARRAY['enrich_and_embed'::text, 'index'::text, 'detect_relations'::text, 'summarize'::text, 'synthesize'::text, 'erase'::text, 'replay_write'::text]))),
     CONSTRAINT memory_jobs_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'dead'::text])))
-);
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
 
 ALTER TABLE ONLY memory.memory_jobs FORCE ROW LEVEL SECURITY;
 
@@ -101,13 +103,21 @@ ALTER TABLE memory.memory_jobs OWNER TO memory_owner;
 
 COMMENT ON TABLE memory.memory_jobs IS 'Ledger of asynchronous work; pending and failed rows are still to be done, dead ones need a person.';
 
+COMMENT ON COLUMN memory.memory_jobs.priority IS 'The lower goes first.';
+
 COMMENT ON COLUMN memory.memory_jobs.subject_id IS 'What the work is about: the memory for enrich_and_embed and index, else by job_type.';
 
 COMMENT ON COLUMN memory.memory_jobs.attempts IS 'Counted when claimed, so that work which kills its worker comes to an end too.';
 
+COMMENT ON COLUMN memory.memory_jobs.claimed_alone IS 'A claim of it was never answered: it may end its worker, so no other job is claimed with it.';
+
+COMMENT ON COLUMN memory.memory_jobs.published_at IS 'When its id was put into the Redis stream; NULL while it has yet to be.';
+
 COMMENT ON COLUMN memory.memory_jobs.claim_token IS 'New with each claim; a finish that does not bring it is discarded.';
 
-COMMENT ON COLUMN memory.memory_jobs.lease_until IS 'By the database''s clock; after it anybody may claim the job again.';
+COMMENT ON COLUMN memory.memory_jobs.lease_until IS 'By the database''s clock; after it the claim is taken away.';
+
+COMMENT ON COLUMN memory.memory_jobs.error_class IS 'Of the last attempt that failed; a job completed later keeps it.';
 
 CREATE FUNCTION memory.get_memory_job_stats() RETURNS TABLE(job_type text, state text, jobs bigint, oldest_age interval)
     LANGUAGE sql STABLE
@@ -117,8 +127,33 @@ CREATE FUNCTION memory.get_memory_job_stats() RETURNS TABLE(job_type text, state
      count(*) AS count,
      (clock_timestamp() - min(j.created_at))
     FROM memory.memory_jobs j
+   WHERE (j.state = ANY (ARRAY['pending'::text, 'failed'::text]))
    GROUP BY j.job_type, j.state
-   ORDER BY j.job_type, j.state;
+ UNION ALL
+  SELECT j.job_type,
+     'processing'::text,
+     count(*) AS count,
+     (clock_timestamp() - min(j.created_at))
+    FROM memory.memory_jobs j
+   WHERE (j.state = 'processing'::text)
+   GROUP BY j.job_type
+ UNION ALL
+  SELECT j.job_type,
+     'dead'::text,
+     count(*) AS count,
+     NULL::interval AS "interval"
+    FROM memory.memory_jobs j
+   WHERE (j.state = 'dead'::text)
+   GROUP BY j.job_type
+ UNION ALL
+  SELECT j.job_type,
+     'completed'::text,
+     count(*) AS count,
+     NULL::interval AS "interval"
+    FROM memory.memory_jobs j
+   WHERE (j.state = 'completed'::text)
+   GROUP BY j.job_type
+  ORDER BY 1, 2;
 END;
 
 ALTER FUNCTION memory.get_memory_job_stats() OWNER TO memory_owner;
@@ -249,6 +284,18 @@ BEGIN
 END $$;
 
 ALTER FUNCTION memory.require_users() OWNER TO memory_owner;
+
+CREATE FUNCTION memory.wake_job_waiters() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock_shared(1785684595) THEN  -- "jobs" in ASCII
+        PERFORM pg_notify('memory_jobs', '');
+    END IF;
+    RETURN NULL;
+END $$;
+
+ALTER FUNCTION memory.wake_job_waiters() OWNER TO memory_owner;
 
 CREATE TABLE memory.audit_findings (
     tenant_id uuid NOT NULL,
@@ -790,13 +837,15 @@ CREATE INDEX identities_pending ON memory.identities USING btree (first_seen_at)
 
 CREATE INDEX index_entries_by_memory ON memory.index_entries USING btree (tenant_id, memory_id);
 
-CREATE INDEX jobs_dead ON memory.memory_jobs USING btree (finished_at) WHERE (state = 'dead'::text);
+CREATE INDEX jobs_completed ON memory.memory_jobs USING btree (tenant_id, job_type, finished_at) WHERE (state = 'completed'::text);
 
-CREATE INDEX jobs_leased ON memory.memory_jobs USING btree (lease_until) WHERE (state = 'processing'::text);
+CREATE INDEX jobs_dead ON memory.memory_jobs USING btree (finished_at) WHERE (state = 'dead'::text);
 
 CREATE INDEX jobs_open ON memory.memory_jobs USING btree (priority, available_at) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
 
-CREATE INDEX jobs_open_by_subject ON memory.memory_jobs USING btree (tenant_id, subject_id) WHERE (state = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
+CREATE INDEX jobs_processing ON memory.memory_jobs USING btree (claimed_by) WHERE (state = 'processing'::text);
+
+CREATE INDEX jobs_unpublished ON memory.memory_jobs USING btree (priority, available_at) WHERE ((state = ANY (ARRAY['pending'::text, 'failed'::text])) AND (published_at IS NULL));
 
 CREATE INDEX memories_by_day ON memory.memories USING btree (day, kind);
 
@@ -825,6 +874,8 @@ CREATE TRIGGER conversations_exist AFTER INSERT ON memory.messages REFERENCING N
 CREATE TRIGGER conversations_in_use_stay BEFORE DELETE ON memory.conversations FOR EACH ROW EXECUTE FUNCTION memory.refuse_delete_of_conversation_in_use();
 
 CREATE TRIGGER identities_stay BEFORE UPDATE ON memory.identities FOR EACH ROW EXECUTE FUNCTION memory.refuse_identity_remapping();
+
+CREATE TRIGGER jobs_wake_waiters AFTER INSERT ON memory.memory_jobs FOR EACH STATEMENT EXECUTE FUNCTION memory.wake_job_waiters();
 
 CREATE TRIGGER tenants_have_plugins AFTER INSERT ON memory.tenants FOR EACH ROW EXECUTE FUNCTION memory.install_default_plugins();
 

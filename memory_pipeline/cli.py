@@ -14,6 +14,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from memory_pipeline import __version__
+from memory_pipeline.commands import identity_groups
 from memory_pipeline.model.errors import MemoryPipelineError
 
 app = typer.Typer(
@@ -95,13 +96,24 @@ def materialize(
 
 @app.command()
 def up() -> None:
-    """Run the local stack with the Dagster UI and daemon until Ctrl-C.
+    """Run the local stack with the API, the Dagster UI and its daemon until Ctrl-C.
 
-    Example: `memory-pipeline up`, then open the address it prints.
+    Example: `memory-pipeline up`, then open the addresses it prints.
     """
     from memory_pipeline.commands.operating import up_command
 
     _finish(up_command())
+
+
+@app.command()
+def api() -> None:
+    """Run the API alone, on the stores that the settings name or the stack that is up.
+
+    Example: `MEMORY_API_PORT=8080 memory-pipeline api`
+    """
+    from memory_pipeline.commands.operating import api_command
+
+    _finish(api_command())
 
 
 @app.command()
@@ -244,6 +256,9 @@ def demo() -> None:
 
 evaluate = typer.Typer(name="eval", help="Measure recall on published benchmarks.", no_args_is_help=True)
 app.add_typer(evaluate)
+app.add_typer(identity_groups.identity)
+app.add_typer(identity_groups.users)
+app.add_typer(identity_groups.tenants)
 
 
 @evaluate.command("locomo")

@@ -34,6 +34,9 @@ redis_buffer_writes = Counter("redis_buffer_writes", "Messages taken into the wr
 redis_buffer_replays = Counter(
     "redis_buffer_replays", "Buffered messages replayed into Postgres, by outcome.", ["outcome"], registry=REGISTRY
 )
+redis_buffer_lost = Counter(
+    "redis_buffer_lost", "Buffered messages that left Redis without reaching Postgres.", registry=REGISTRY
+)
 redis_buffer_fill = Gauge(
     "redis_buffer_fill_ratio", "How full the write buffer is, 0 to 1, by count or bytes.", registry=REGISTRY
 )

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from memory_pipeline.model.errors import SettingsError
+from memory_pipeline.model.jobs import RetryPolicy
 
 
 class Settings(BaseSettings):
@@ -58,12 +59,28 @@ class Settings(BaseSettings):
     max_context_blocks: int = Field(10, ge=1, le=200, description="Memories in an answer unless asked otherwise.")
 
     # -- behaviour --
-    retry_attempts: int = Field(3, ge=0, le=20, description="Retries of a remote call after the first try.")
+    retry_attempts: int = Field(3, ge=0, le=20, description="Retries of a remote call or a job after the first.")
     retry_backoff_ms: int = Field(1000, ge=1, description="First wait between tries; doubles each time.")
 
     worker_enabled: bool = Field(
         True, description="False: ingest enriches and indexes before it answers, and nothing waits for a worker."
     )
+    worker_poll_interval_ms: int = Field(
+        1000, ge=10, le=60_000, description="Longest a worker or relay sleeps before it looks for jobs by itself."
+    )
+    worker_max_concurrent_jobs: int = Field(5, ge=1, le=100, description="Micro-batches a worker has in work at once.")
+    worker_job_timeout_ms: int = Field(
+        30_000,
+        ge=100,
+        description="After it a job counts as failed; also the longest wait of a graceful stop.",
+    )
+    worker_lease_ms: int = Field(
+        20_000, ge=1000, le=300_000, description="Silence of a worker after which its jobs go to others."
+    )
+    worker_health_check_interval_ms: int = Field(
+        60_000, ge=1000, description="Time between a worker's health lines in the log."
+    )
+    job_retention_days: int = Field(3, ge=0, description="How long completed jobs are kept; dead ones stay.")
     system_enabled: bool = Field(True, description="False: the API answers 503 to everything but health and metrics.")
     cache_ttl_seconds: int = Field(3600, ge=1, le=86400, description="How long a recall's answer is cached.")
 
@@ -94,6 +111,11 @@ class Settings(BaseSettings):
     def data(self) -> Path:
         """Folder of the lake and the DuckDB exports."""
         return self.data_dir if self.data_dir is not None else self.home / "data"
+
+    @property
+    def job_retries(self) -> RetryPolicy:
+        """How often jobs are tried, and how long they wait in between."""
+        return RetryPolicy(max_attempts=self.retry_attempts + 1, backoff_seconds=self.retry_backoff_ms / 1000)
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -1,7 +1,8 @@
-"""`up`, `env`, `status`, `doctor`, `migrate`: running the local stack and asking how it is."""
+"""`up`, `api`, `env`, `status`, `doctor`, `migrate`: running the local stack and asking how it is."""
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import signal
@@ -17,8 +18,10 @@ from rich.markup import escape
 
 from memory_pipeline.commands.output import err, number, out, print_json, table
 from memory_pipeline.commands.session import project_root, running_stack, unprepared_stack
+from memory_pipeline.local.api_server import ApiServer
 from memory_pipeline.local.dagster_dev import DagsterDev
 from memory_pipeline.local.stack import running_stack as find_running_stack
+from memory_pipeline.local.stack import settings_with
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, WiringError
 from memory_pipeline.serving.wiring import wired
 from memory_pipeline.settings import Settings, load_settings
@@ -183,24 +186,41 @@ def _existing_parent(path: Path) -> Path:
 
 
 def up_command() -> int:
-    """Run the stack with the Dagster UI and daemon until Ctrl-C; everything started ends with it."""
+    """Run the stack with the API, the Dagster UI and its daemon until Ctrl-C; everything started ends with it."""
+    from memory_pipeline.local.issuer import ensure_development_issuer
+
     stop = threading.Event()
-    with _set_on_signals(stop), running_stack() as settings:
+    with _set_on_signals(stop), running_stack() as settings, contextlib.ExitStack() as stops:
         _end_runs_of_before()
-        ui = DagsterDev(project_root(), settings.home / "logs" / "dagster.log", port=settings.ui_port, env={})
-        out.print("starting the Dagster UI …")
-        ui.start()
-        try:
-            out.print(f"Dagster UI  [link]{ui.url}[/link]")
-            out.print(f"state       {settings.home}", highlight=False)
-            out.print(
-                'another shell: [bold]eval "$(memory-pipeline env)"[/bold] points it here. Ctrl-C stops everything.'
-            )
-            while not stop.wait(1.0):
-                ui.require_running()
-        finally:
-            err.print("stopping …")
-            ui.stop()
+        if settings.issuers_file is None:
+            ensure_development_issuer(settings.home)
+        logs = settings.home / "logs"
+        api = ApiServer(logs / "api.log", port=settings.api_port, env={})
+        ui = DagsterDev(project_root(), logs / "dagster.log", port=settings.ui_port, env={})
+        out.print("starting the API and the Dagster UI …")
+        for child in (api, ui):
+            stops.callback(child.stop)
+            child.start()
+        for child in (api, ui):
+            child.wait_ready()
+        stops.callback(err.print, "stopping …")
+        out.print(f"API         [link]{api.url}/api/v1/memory/docs[/link]")
+        out.print(f"Dagster UI  [link]{ui.url}[/link]")
+        out.print(f"state       {settings.home}", highlight=False)
+        out.print('another shell: [bold]eval "$(memory-pipeline env)"[/bold] points it here. Ctrl-C stops everything.')
+        while not stop.wait(1.0):
+            api.require_running()
+            ui.require_running()
+    return 0
+
+
+def api_command() -> int:
+    """Run the API alone, on stores that run already."""
+    from memory_pipeline.api.server import serve
+
+    settings = load_settings()
+    state = find_running_stack(settings) if settings.postgres_app_url is None else None
+    serve(settings_with(settings, state.env) if state is not None else settings)
     return 0
 
 

@@ -16,6 +16,8 @@ ALTER TABLE tenants ADD COLUMN status text NOT NULL DEFAULT 'active' CHECK (stat
 ALTER TABLE users ADD COLUMN status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled'));
 COMMENT ON COLUMN tenants.status IS 'A suspended tenant keeps its data; nobody reads or writes it through the API.';
 
+CREATE INDEX conversations_by_user ON conversations (tenant_id, user_id, created_at DESC, conversation_id DESC);
+
 CREATE TABLE identities (
     issuer         text NOT NULL CHECK (issuer <> ''),
     subject        text NOT NULL CHECK (subject <> ''),
@@ -206,13 +208,13 @@ CREATE FUNCTION authenticate(
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = memory, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    found identities%ROWTYPE;
+    known identities%ROWTYPE;
     match users%ROWTYPE;
     users_with_email bigint := 0;
     revoked timestamptz;
 BEGIN
     -- FOR SHARE: a revocation that is under way ends first, and one that comes later finds the session.
-    SELECT * INTO found FROM identities i WHERE i.issuer = p_issuer AND i.subject = p_subject FOR SHARE;
+    SELECT * INTO known FROM identities i WHERE i.issuer = p_issuer AND i.subject = p_subject FOR SHARE;
     IF NOT FOUND THEN
         IF p_link_by_email AND p_email IS NOT NULL THEN
             SELECT count(*) INTO users_with_email FROM users u WHERE u.email = lower(p_email);
@@ -224,33 +226,33 @@ BEGIN
         VALUES (p_issuer, p_subject, CASE users_with_email WHEN 1 THEN 'linked' ELSE 'pending' END,
                 match.tenant_id, match.user_id, p_email, 'system:authenticate')
         ON CONFLICT DO NOTHING
-        RETURNING * INTO found;
+        RETURNING * INTO known;
         IF FOUND THEN
             INSERT INTO auth_events (kind, actor, issuer, subject, correlation_id)
-            VALUES (CASE found.state WHEN 'linked' THEN 'identity_linked' ELSE 'identity_pending' END,
+            VALUES (CASE known.state WHEN 'linked' THEN 'identity_linked' ELSE 'identity_pending' END,
                     'system:authenticate', p_issuer, p_subject, p_correlation_id);
-            IF found.state = 'linked' THEN
+            IF known.state = 'linked' THEN
                 INSERT INTO events (tenant_id, kind, actor, subject_id, correlation_id, detail)
-                VALUES (found.tenant_id, 'identity_linked', 'system:authenticate', found.user_id, p_correlation_id,
+                VALUES (known.tenant_id, 'identity_linked', 'system:authenticate', known.user_id, p_correlation_id,
                         jsonb_build_object('issuer', p_issuer, 'by', 'verified e-mail'));
             END IF;
         ELSE
-            SELECT * INTO found FROM identities i WHERE i.issuer = p_issuer AND i.subject = p_subject FOR SHARE;
+            SELECT * INTO known FROM identities i WHERE i.issuer = p_issuer AND i.subject = p_subject FOR SHARE;
         END IF;
     END IF;
-    IF found.state <> 'linked' THEN
-        RETURN QUERY SELECT found.state, NULL::uuid, NULL::uuid;
+    IF known.state <> 'linked' THEN
+        RETURN QUERY SELECT known.state, NULL::uuid, NULL::uuid;
         RETURN;
     END IF;
     INSERT INTO user_sessions AS s (session_hash, issuer, subject, tenant_id, user_id, expires_at)
-    VALUES (p_session_hash, p_issuer, p_subject, found.tenant_id, found.user_id, p_expires_at)
+    VALUES (p_session_hash, p_issuer, p_subject, known.tenant_id, known.user_id, p_expires_at)
     ON CONFLICT (session_hash) DO UPDATE SET last_seen_at = clock_timestamp(), expires_at = excluded.expires_at
     RETURNING s.revoked_at INTO revoked;
     IF revoked IS NOT NULL THEN
         RETURN QUERY SELECT 'session_revoked', NULL::uuid, NULL::uuid;
         RETURN;
     END IF;
-    RETURN QUERY SELECT found.state, found.tenant_id, found.user_id;
+    RETURN QUERY SELECT known.state, known.tenant_id, known.user_id;
 END $$;
 
 DO $$

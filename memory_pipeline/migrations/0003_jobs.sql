@@ -1,6 +1,8 @@
 -- The job ledger: one row for each unit of asynchronous work, written in the transaction that needs it. Pending rows are
 -- the outbox; Redis carries ids for speed and is never asked what there is to do.
 
+-- Every change of state leaves one partial index for another, so each index costs every job: there are no others than
+-- what a statement of the queue needs. No index holds lease_until: a heartbeat changes it alone, within the page.
 CREATE TABLE memory_jobs (
     tenant_id       uuid NOT NULL REFERENCES tenants,
     job_id          uuid NOT NULL DEFAULT uuidv7(),
@@ -14,6 +16,7 @@ CREATE TABLE memory_jobs (
     day             date NOT NULL,
     payload         jsonb NOT NULL DEFAULT '{}',
     attempts        integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    claimed_alone   boolean NOT NULL DEFAULT false,
     available_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     published_at    timestamptz,
     claim_token     uuid,
@@ -28,17 +31,29 @@ CREATE TABLE memory_jobs (
     CHECK ((state = 'processing') = (claim_token IS NOT NULL)),
     CHECK ((state = 'processing') = (lease_until IS NOT NULL)),
     CHECK ((state IN ('completed', 'dead')) = (finished_at IS NOT NULL)),
-    CHECK (state NOT IN ('failed', 'dead') OR error_text IS NOT NULL)
+    CHECK (state NOT IN ('failed', 'dead') OR error_class IS NOT NULL AND error_text IS NOT NULL)
+) WITH (
+    fillfactor = 70,
+    -- Rows change three times within seconds: vacuum comes by the count of dead rows, not by a share of a large table.
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0
 );
 CREATE INDEX jobs_open ON memory_jobs (priority, available_at) WHERE state IN ('pending', 'failed');
-CREATE INDEX jobs_leased ON memory_jobs (lease_until) WHERE state = 'processing';
+CREATE INDEX jobs_unpublished ON memory_jobs (priority, available_at)
+    WHERE state IN ('pending', 'failed') AND published_at IS NULL;
+CREATE INDEX jobs_processing ON memory_jobs (claimed_by) WHERE state = 'processing';
 CREATE INDEX jobs_dead ON memory_jobs (finished_at) WHERE state = 'dead';
-CREATE INDEX jobs_open_by_subject ON memory_jobs (tenant_id, subject_id) WHERE state IN ('pending', 'processing', 'failed');
+CREATE INDEX jobs_completed ON memory_jobs (tenant_id, job_type, finished_at) WHERE state = 'completed';
 COMMENT ON TABLE memory_jobs IS 'Ledger of asynchronous work; pending and failed rows are still to be done, dead ones need a person.';
+COMMENT ON COLUMN memory_jobs.priority IS 'The lower goes first.';
 COMMENT ON COLUMN memory_jobs.subject_id IS 'What the work is about: the memory for enrich_and_embed and index, else by job_type.';
 COMMENT ON COLUMN memory_jobs.attempts IS 'Counted when claimed, so that work which kills its worker comes to an end too.';
-COMMENT ON COLUMN memory_jobs.lease_until IS 'By the database''s clock; after it anybody may claim the job again.';
+COMMENT ON COLUMN memory_jobs.claimed_alone IS 'A claim of it was never answered: it may end its worker, so no other job is claimed with it.';
+COMMENT ON COLUMN memory_jobs.published_at IS 'When its id was put into the Redis stream; NULL while it has yet to be.';
+COMMENT ON COLUMN memory_jobs.lease_until IS 'By the database''s clock; after it the claim is taken away.';
 COMMENT ON COLUMN memory_jobs.claim_token IS 'New with each claim; a finish that does not bring it is discarded.';
+COMMENT ON COLUMN memory_jobs.error_class IS 'Of the last attempt that failed; a job completed later keeps it.';
 
 ALTER TABLE memory_jobs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE memory_jobs FORCE ROW LEVEL SECURITY;
@@ -46,15 +61,44 @@ CREATE POLICY tenant_isolation ON memory_jobs TO memory_app
     USING (tenant_id = (SELECT current_tenant_id())) WITH CHECK (tenant_id = (SELECT current_tenant_id()));
 CREATE POLICY pipeline_all_tenants ON memory_jobs TO memory_pipeline USING (true) WITH CHECK (true);
 
--- Depth and age of the queue by type and state: of a tenant for memory_app, of all for memory_pipeline.
+-- Commits with a NOTIFY wait for each other, so one is sent only if somebody sleeps. Who goes to sleep holds the lock
+-- below exclusively; who adds jobs asks for it shared, and where he gets it nobody sleeps. He keeps it until his jobs can
+-- be seen, and nobody can go to sleep before that: no job is added unheard. See stores/postgres/job_signal.py.
+CREATE FUNCTION wake_job_waiters() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock_shared(1785684595) THEN  -- "jobs" in ASCII
+        PERFORM pg_notify('memory_jobs', '');
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER jobs_wake_waiters AFTER INSERT ON memory_jobs FOR EACH STATEMENT EXECUTE FUNCTION wake_job_waiters();
+
+-- Depth of the queue by type and state, and since when the oldest waits (nothing completed or dead does): of a tenant for
+-- memory_app, of all for memory_pipeline. One branch for each partial index.
 CREATE FUNCTION get_memory_job_stats()
     RETURNS TABLE (job_type text, state text, jobs bigint, oldest_age interval)
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT j.job_type, j.state, count(*), clock_timestamp() - min(j.created_at)
     FROM memory_jobs j
+    WHERE j.state IN ('pending', 'failed')
     GROUP BY j.job_type, j.state
-    ORDER BY j.job_type, j.state;
+    UNION ALL
+    SELECT j.job_type, 'processing', count(*), clock_timestamp() - min(j.created_at)
+    FROM memory_jobs j
+    WHERE j.state = 'processing'
+    GROUP BY j.job_type
+    UNION ALL
+    SELECT j.job_type, 'dead', count(*), NULL::interval
+    FROM memory_jobs j
+    WHERE j.state = 'dead'
+    GROUP BY j.job_type
+    UNION ALL
+    SELECT j.job_type, 'completed', count(*), NULL::interval
+    FROM memory_jobs j
+    WHERE j.state = 'completed'
+    GROUP BY j.job_type
+    ORDER BY 1, 2;
 END;
 
 GRANT SELECT, INSERT ON memory_jobs TO memory_app, memory_pipeline;

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -75,6 +75,23 @@ class IncomingMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the source said beyond these fields and is worth keeping."""
     origin: str = ""
     """Where it was read, for people: `chat.jsonl:12`, `conversations.json, conversation 3, message 'a1'`."""
+
+
+class BufferedWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """One authenticated request that waits in Redis until Postgres is back.
+
+    Its messages are complete: ids, times and positions were given before it was buffered, so that writing it twice
+    changes nothing. Also the payload of the `replay_write` job that is left of a request refused when it was replayed.
+    """
+
+    entry_id: UUID = msgspec.field(default_factory=uuid4)
+    tenant_id: UUID
+    user_id: UUID
+    issuer: str
+    subject: str
+    correlation_id: UUID
+    received_at: datetime
+    messages: tuple[IncomingMessage, ...]
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,9 +1,11 @@
-"""A range of UTC days: what one materialization covers, be it one partition or a backfill over years."""
+"""What one run of a stage covers: a range of UTC days (one partition or a backfill over years), or named memories."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -52,3 +54,31 @@ class DayWindow(msgspec.Struct, frozen=True):
         while day < self.end:
             yield day
             day += timedelta(days=1)
+
+
+class NamedMemory(NamedTuple):
+    """One memory by its id; `day` is its UTC day, for whoever counts by day. No statement trusts it."""
+
+    tenant_id: UUID
+    memory_id: UUID
+    day: date
+
+
+class NamedMemories(msgspec.Struct, frozen=True):
+    """A handful of memories (one to some hundred) of any tenants; stages include the facts found in those named.
+
+    Those that do not exist, or belong to another tenant than was said, are ignored.
+    """
+
+    memories: tuple[NamedMemory, ...]
+    """By tenant and id, each once."""
+
+    @classmethod
+    def of(cls, memories: Iterable[NamedMemory]) -> NamedMemories:
+        """Name these; one that is named twice counts once."""
+        by_key = {(memory.tenant_id, memory.memory_id): memory for memory in memories}
+        return cls(tuple(by_key[key] for key in sorted(by_key)))
+
+
+Selection = DayWindow | NamedMemories
+"""What a stage is asked to do."""

@@ -15,9 +15,9 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from memory_pipeline.model import ids
 from memory_pipeline.model.errors import RecordRefusedError
 from memory_pipeline.model.records import IncomingMessage, Rejection, Role
+from memory_pipeline.serving.rows import identity_of, incoming_row, speaker_of
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.messages import (
     ConversationRow,
@@ -33,7 +33,6 @@ BATCH_MESSAGES = 10_000
 BATCH_CHARACTERS = 16_000_000
 """A batch ends here too, so that long messages do not make it large."""
 _WRITERS = 2
-_REMEMBERED_ROLES = frozenset({Role.USER, Role.ASSISTANT})
 
 
 class IngestReport(msgspec.Struct):
@@ -66,9 +65,7 @@ class UserDirectory:
         if known is None:
             known = self._known[email] = self._look_up(email, message)
         user_id, display_name = known
-        if message.speaker:
-            return user_id, message.speaker
-        return user_id, display_name if message.role is Role.USER else message.role.value.capitalize()
+        return user_id, speaker_of(message, display_name)
 
     def _look_up(self, email: str, message: IncomingMessage) -> tuple[str, str]:
         """A new user is called what they call themselves, else by the part of the address that is theirs."""
@@ -214,7 +211,7 @@ def _settle(batch: Batch, written: Written, report: IngestReport, reject: Callab
         row, _origin = batch.rows[key]
         if key in written.refused:
             reject(_refusal(origin, f"the record before it under message id {key[1]!r} was refused"))
-        elif identity == written.conflicting.get(key, _identity(row)):
+        elif identity == written.conflicting.get(key, identity_of(row)):
             report.duplicates += 1
         else:
             reject(_conflict(origin, key))
@@ -238,7 +235,7 @@ def _batches(
             if isinstance(prepared := prepare_row(tenant_id.hex, users, record), Rejection):
                 reject(prepared)
             elif key in batch.rows:
-                batch.repeats.append((key, _identity(prepared), record.origin))
+                batch.repeats.append((key, identity_of(prepared), record.origin))
             else:
                 batch.add(prepared, record)
         except UnicodeEncodeError as error:
@@ -256,25 +253,7 @@ def prepare_row(tenant_hex: str, users: UserDirectory, message: IncomingMessage)
     if resolved is None:
         return no_user(message.origin)
     user_id, speaker = resolved
-    message_id = ids.message_hex(
-        tenant_hex, message.source, message.source_message_id, ids.milliseconds(message.sent_at)
-    )
-    return IncomingRow(
-        message_id,
-        ids.conversation_hex(tenant_hex, message.source, message.source_conversation_id),
-        user_id,
-        message.source,
-        message.source_message_id,
-        message.project,
-        message.role.value,
-        message.speaker,
-        message.content,
-        message.sent_at,
-        message.position,
-        msgspec.json.encode(message.raw_data).decode() if message.raw_data else None,
-        ids.episode_hex(message_id) if message.role in _REMEMBERED_ROLES else None,
-        speaker,
-    )
+    return incoming_row(tenant_hex, user_id, speaker, message)
 
 
 def no_user(origin: str) -> Rejection:
@@ -284,10 +263,6 @@ def no_user(origin: str) -> Rejection:
         reason="the message names no user",
         remedy="give it the e-mail of its user, or pass --user EMAIL for all messages that name none",
     )
-
-
-def _identity(row: IncomingRow) -> MessageIdentity:
-    return MessageIdentity(ids.message_hash(row.role, row.speaker, row.content), row.conversation_id, row.user_id)
 
 
 def _conflict(origin: str, key: MessageKey) -> Rejection:

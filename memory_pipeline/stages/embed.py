@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
-from memory_pipeline.model.window import DayWindow, Progress, no_progress
+from memory_pipeline.model.window import DayWindow, Progress, Selection, no_progress
 from memory_pipeline.providers.base import Embedder, Vectors
 from memory_pipeline.providers.vectors import unit_vectors
 from memory_pipeline.stores.postgres.database import Connection, Database
@@ -35,7 +35,7 @@ Row = np.ndarray
 
 
 class EmbedReport(msgspec.Struct):
-    """What one embedding of a window did."""
+    """What one embedding did."""
 
     memories: int = 0
     texts_embedded: int = 0
@@ -49,12 +49,14 @@ class EmbedReport(msgspec.Struct):
 def embed(
     database: Database,
     embedder: Embedder,
-    window: DayWindow,
+    selection: Selection,
     *,
     progress: Progress = no_progress,
     batch_texts: int = BATCH_TEXTS,
 ) -> EmbedReport:
     """Give every memory of the window, and every summary of its weeks, a vector. One transaction a batch.
+
+    Of named memories: each of them, and every fact found in them.
 
     Raises ProviderUnavailableError where the model can't be used, or refuses whatever it is given; batches made before
     are kept.
@@ -63,9 +65,10 @@ def embed(
     started = time.monotonic()
 
     def read_page(connection: Connection, after: DueMemory, limit: int) -> list[DueMemory]:
-        return due_embeddings(connection, window, embedder.model, after, limit)
+        return due_embeddings(connection, selection, embedder.model, after, limit)
 
-    for batch in due_batches(database, read_page, window.whole_weeks().start, batch_texts):
+    listed = selection.whole_weeks() if isinstance(selection, DayWindow) else selection
+    for batch in due_batches(database, read_page, listed, batch_texts):
         with database.transaction() as connection:
             due = take_unembedded(connection, embedder.model, batch)
             if not due:  # another run has done them, or holds them

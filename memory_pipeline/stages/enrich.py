@@ -12,13 +12,13 @@ import time
 import msgspec
 
 from memory_pipeline.model import ids
-from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
+from memory_pipeline.model.errors import BusyError, ProviderError, ProviderUnavailableError
 from memory_pipeline.model.records import FactDraft, Role, Turn
 from memory_pipeline.model.validation import check_text
-from memory_pipeline.model.window import DayWindow, Progress, no_progress
+from memory_pipeline.model.window import Progress, Selection, no_progress
 from memory_pipeline.providers.base import Enricher
 from memory_pipeline.stores.postgres.database import Connection, Database
-from memory_pipeline.stores.postgres.due import DueMemory, due_batches
+from memory_pipeline.stores.postgres.due import DueMemory, batch_transaction, due_batches
 from memory_pipeline.stores.postgres.enrichment import (
     Failure,
     FoundFact,
@@ -33,24 +33,26 @@ BATCH_EPISODES = 2_000
 
 
 class EnrichReport(msgspec.Struct):
-    """What one enrichment of a window did."""
+    """What one enrichment did."""
 
     messages: int = 0
     facts_written: int = 0
     facts_withdrawn: int = 0
     failed: int = 0
+    held: int = 0
+    """Named memories left for later because another run holds what they need."""
     seconds: float = 0.0
 
 
 def enrich(
     database: Database,
     enricher: Enricher,
-    window: DayWindow,
+    selection: Selection,
     *,
     progress: Progress = no_progress,
     batch_episodes: int = BATCH_EPISODES,
 ) -> EnrichReport:
-    """Read every message of the window that this version of the enricher has not read. One transaction a batch.
+    """Read every message of the selection that this version of the enricher has not read. One transaction a batch.
 
     Raises ProviderUnavailableError where the enricher can't be used; what it had not read stays pending.
     """
@@ -59,17 +61,21 @@ def enrich(
     name = f"{enricher.name}@{enricher.version}"
 
     def read_page(connection: Connection, after: DueMemory, limit: int) -> list[DueMemory]:
-        return due_episodes(connection, window, name, after, limit)
+        return due_episodes(connection, selection, name, after, limit)
 
-    for batch in due_batches(database, read_page, window.start, batch_episodes):
-        with database.transaction() as connection:
-            episodes = take_unenriched(connection, name, batch)
-            if not episodes:  # another run has read them, or holds them
-                continue
-            read, facts, failures = _read(enricher, episodes)
-            written, withdrawn = write_facts(connection, name, read, facts)
-            if failures:
-                mark_failed(connection, failures)
+    for batch in due_batches(database, read_page, selection, batch_episodes):
+        try:
+            with batch_transaction(database, selection) as connection:
+                episodes = take_unenriched(connection, name, batch)
+                if not episodes:  # another run has read them, or holds them
+                    continue
+                read, facts, failures = _read(enricher, episodes)
+                written, withdrawn = write_facts(connection, name, read, facts)
+                if failures:
+                    mark_failed(connection, failures)
+        except BusyError:
+            report.held += len(batch)
+            continue
         report.messages += len(read)
         report.facts_written += written
         report.facts_withdrawn += withdrawn

@@ -7,42 +7,19 @@ docs/decisions/index-entries.md for the order of writes and for what happens whe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import date
+from collections.abc import Collection
 from typing import Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
-import numpy as np
 
-from memory_pipeline.model import ids
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
-from memory_pipeline.model.window import DayWindow, Progress, no_progress
-from memory_pipeline.stages.vector_payload import memory_document, vector_metadata
-from memory_pipeline.stages.vector_reader import PageReader
-from memory_pipeline.stores.chroma import ChromaStore, VectorBatch
-from memory_pipeline.stores.postgres.database import Connection, Database
-from memory_pipeline.stores.postgres.index import (
-    DueVector,
-    EntryKey,
-    Generation,
-    State,
-    WriterLock,
-    count_entries,
-    forget_entries,
-    generations,
-    gone_entries,
-    insert_generation,
-    live_generation,
-    mark_entries,
-    other_days,
-    retire_generation,
-    surplus_entries,
-    switch_live,
-    tenants_to_index,
-    writer_lock,
-)
+from memory_pipeline.model.window import DayWindow, Progress, Selection, no_progress
+from memory_pipeline.stages.indexer import Indexer, TenantIndexReport
+from memory_pipeline.stores.chroma import ChromaStore
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.due import keys_of, named_and_facts
+from memory_pipeline.stores.postgres.index import Scope, WriterBusyError, tenants_of_named, tenants_to_index
 from memory_pipeline.stores.postgres.planner import inform_planner
 
 Documents = Literal["full", "none"]
@@ -50,25 +27,14 @@ Documents = Literal["full", "none"]
 BATCH_ROWS = 2_000
 """Vectors per request; 500 or 5,000 were slower."""
 
-_EVERY_DAY = DayWindow(date.min, date.max)
-
-
-class TenantIndexReport(msgspec.Struct):
-    """What was done to one tenant's collection, in vectors."""
-
-    added: int = 0
-    updated: int = 0
-    """Replaced because the memory is of another version."""
-    removed: int = 0
-    rebuilt: bool = False
-    """A new collection took over, with every day in it and not only the window."""
-
 
 class IndexReport(msgspec.Struct):
-    """What one indexing of a window did."""
+    """What one indexing did."""
 
     tenants: dict[UUID, TenantIndexReport] = msgspec.field(default_factory=dict)
     """Every tenant that has an index, also where there was nothing to do."""
+    held: list[UUID] = msgspec.field(default_factory=list)
+    """Tenants left for later, where memories were named, because another run writes their index."""
     seconds: float = 0.0
 
     @property
@@ -89,46 +55,72 @@ class IndexReport(msgspec.Struct):
         return [tenant_id for tenant_id, tenant in self.tenants.items() if tenant.rebuilt]
 
 
+class IndexFailedError(MemoryPipelineError):
+    """The indexes of some tenants could not be written; the others were."""
+
+    def __init__(self, report: IndexReport, failures: dict[UUID, MemoryPipelineError]) -> None:
+        super().__init__("; ".join(f"tenant {tenant_id}: {error}" for tenant_id, error in failures.items()))
+        self.report = report
+        self.failures = failures
+
+
 def index_memories(
     database: Database,
     chroma: ChromaStore,
     model: str,
     dimension: int,
-    window: DayWindow,
+    selection: Selection,
     *,
     documents: Documents = "full",
     tenants: Collection[UUID] | None = None,
     progress: Progress = no_progress,
     batch_rows: int = BATCH_ROWS,
 ) -> IndexReport:
-    """Write what is new or changed in the window to every tenant's collection, and remove what was deleted.
+    """Write what is new or changed of the selection to every tenant's collection, and remove what was deleted.
 
-    A memory of another day that changed since it was indexed is brought up to date too, because what is said today may
-    end a fact of last year; and so are the summaries of the weeks around the window.
+    Of named memories: each of them, and every fact found in them, and nothing else. With a window, a memory of
+    another day that changed since it was indexed is brought up to date too, because what is said today may end a fact
+    of last year; and so are the summaries of the weeks around the window.
 
     `database` is connected as memory_pipeline; `tenants` narrows the run to some of them. A tenant whose live
     collection is lost (or of another dimension) gets a new one with all days. `progress` is told of vectors written. A
-    tenant that fails does not keep the others from being indexed; its error is raised at the end. Raises
+    tenant that fails does not keep the others from being indexed; IndexFailedError tells of it at the end. Raises
     StoreUnavailableError at once where a server is away.
     """
     report = IndexReport()
     started = time.monotonic()
-    inform_planner(database)
-    indexer = _Indexer(database, chroma, model, dimension, documents, progress, batch_rows)
-    with database.transaction() as connection:
-        due = tenants_to_index(connection, model, window)
-    failures: list[str] = []
-    for tenant_id in due if tenants is None else [one for one in due if one in tenants]:
+    indexer = Indexer(database, chroma, model, dimension, documents == "full", progress, batch_rows)
+    failures: dict[UUID, MemoryPipelineError] = {}
+    for tenant_id, scope in _scopes(database, model, selection).items():
+        if tenants is not None and tenant_id not in tenants:
+            continue
         try:
-            report.tenants[tenant_id] = indexer.index_tenant(tenant_id, window)
+            report.tenants[tenant_id] = indexer.index_tenant(tenant_id, scope)
+        except WriterBusyError:
+            if isinstance(selection, DayWindow):
+                raise
+            report.held.append(tenant_id)
         except StoreUnavailableError:
             raise
         except MemoryPipelineError as error:
-            failures.append(f"tenant {tenant_id}: {error}")
-    if failures:
-        raise MemoryPipelineError("; ".join(failures))
+            failures[tenant_id] = error
     report.seconds = time.monotonic() - started
+    if failures:
+        raise IndexFailedError(report, failures)
     return report
+
+
+def _scopes(database: Database, model: str, selection: Selection) -> dict[UUID, Scope]:
+    """What there is to look at, by tenant."""
+    if isinstance(selection, DayWindow):
+        inform_planner(database)
+        with database.transaction() as connection:
+            return dict.fromkeys(tenants_to_index(connection, model, selection), selection)
+    with database.transaction() as connection:
+        # Those that are gone were named too: what the index has of them must leave it.
+        keys = sorted({*keys_of(selection), *named_and_facts(connection, selection)})
+        tenants = tenants_of_named(connection, model, keys)
+    return {tenant_id: [memory_id for owner, memory_id in keys if owner == tenant_id] for tenant_id in tenants}
 
 
 def rebuild_index(
@@ -147,208 +139,4 @@ def rebuild_index(
     The old collection is served and indexed until the switch. An unfinished rebuild of before is thrown away. Raises
     MemoryPipelineError, and leaves the old collection live, where the new one does not hold what it should.
     """
-    return _Indexer(database, chroma, model, dimension, documents, progress, batch_rows).rebuild(tenant_id)
-
-
-class _Indexer:
-    """One run for one model: the stores and options that every step needs."""
-
-    def __init__(
-        self,
-        database: Database,
-        chroma: ChromaStore,
-        model: str,
-        dimension: int,
-        documents: Documents,
-        progress: Progress,
-        batch_rows: int,
-    ) -> None:
-        self._database = database
-        self._chroma = chroma
-        self._model = model
-        self._dimension = dimension
-        self._documents = documents == "full"
-        self._progress = progress
-        self._batch_rows = min(batch_rows, chroma.max_batch_rows)
-
-    def index_tenant(self, tenant_id: UUID, window: DayWindow) -> TenantIndexReport:
-        with writer_lock(self._database, tenant_id, self._model) as lock:
-            with self._database.transaction() as connection:
-                live = live_generation(connection, tenant_id, self._model)
-            if live is None:
-                live = self._begin(tenant_id, "live")
-            if self._usable(live):
-                report = TenantIndexReport()
-                with self._database.transaction() as connection:
-                    days = other_days(connection, live, window)
-                self._fill(lock, live, window, report, days)
-                self._remove_surplus(lock, live, window, report, days)
-                return report
-        # The rebuild lock must be the first one, so the other is given up before.
-        return self._recover(tenant_id) or self.index_tenant(tenant_id, window)
-
-    def rebuild(self, tenant_id: UUID) -> TenantIndexReport:
-        with writer_lock(self._database, tenant_id, self._model, "rebuild") as lock:
-            return self._replace(lock, self._building(tenant_id, resume=False))
-
-    def _recover(self, tenant_id: UUID) -> TenantIndexReport | None:
-        """Rebuild what is lost, going on where an interrupted recovery was; None if another run has done it."""
-        with writer_lock(self._database, tenant_id, self._model, "rebuild") as lock:
-            with self._database.transaction() as connection:
-                live = live_generation(connection, tenant_id, self._model)
-            if live is not None and self._usable(live):
-                return None
-            return self._replace(lock, self._building(tenant_id, resume=True))
-
-    def _replace(self, lock: WriterLock, building: Generation) -> TenantIndexReport:
-        report = TenantIndexReport(rebuilt=True)
-        # Nearly everything is written while the live collection goes on being indexed; then the rest, alone.
-        self._fill(lock, building, _EVERY_DAY, report)
-        lock.take("index")
-        self._fill(lock, building, _EVERY_DAY, report)
-        self._remove_surplus(lock, building, _EVERY_DAY, report)
-        self._verify(building)
-        with self._database.transaction() as connection:
-            switch_live(connection, building)
-        self._sweep(building.tenant_id)
-        return report
-
-    # -- collections --
-
-    def _begin(self, tenant_id: UUID, state: State) -> Generation:
-        """Make an empty collection and its row. Dying between the two leaves a collection for `_sweep`."""
-        generation_id = uuid4()
-        name = f"{_collection_prefix(tenant_id)}{generation_id.hex}"
-        metadata = {"tenant_id": str(tenant_id), "generation_id": str(generation_id), "model": self._model}
-        collection = self._chroma.create_collection(name, metadata)
-        generation = Generation(tenant_id, generation_id, self._model, self._dimension, name, collection, state)
-        with self._database.transaction() as connection:
-            insert_generation(connection, generation)
-        return generation
-
-    def _usable(self, generation: Generation) -> bool:
-        return generation.dimension == self._dimension and self._chroma.has_collection(generation.collection_uuid)
-
-    def _building(self, tenant_id: UUID, resume: bool) -> Generation:
-        """The generation to fill: the one that an interrupted recovery left, or a new one."""
-        with self._database.transaction() as connection:
-            unfinished = generations(connection, tenant_id, self._model, "building")
-        kept = next((one for one in unfinished if resume and self._usable(one)), None)
-        with self._database.transaction() as connection:
-            for generation in unfinished:
-                if generation is not kept:
-                    retire_generation(connection, generation)
-        return kept or self._begin(tenant_id, "building")
-
-    def _verify(self, generation: Generation) -> None:
-        with self._database.transaction() as connection:
-            expected = count_entries(connection, generation)
-        found = self._chroma.count(generation.collection_uuid)
-        if not expected.written <= found <= expected.announced:
-            raise MemoryPipelineError(
-                f"the new index of tenant {generation.tenant_id} ({generation.collection_name}) holds {found} vectors "
-                f"after {expected.written} were written; the old one stays live. "
-                "Run `memory-pipeline rebuild-index` again."
-            )
-
-    def _sweep(self, tenant_id: UUID) -> None:
-        """Delete the collections of this tenant and model that are not in use; both locks are held."""
-        with self._database.transaction() as connection:
-            live = live_generation(connection, tenant_id, self._model)
-        for collection in list(self._chroma.collections(_collection_prefix(tenant_id))):
-            in_use = live is not None and collection.uuid == live.collection_uuid
-            if not in_use and collection.metadata.get("model") == self._model:
-                self._chroma.delete_collection(collection.uuid)
-
-    # -- vectors --
-
-    def _fill(
-        self,
-        lock: WriterLock,
-        generation: Generation,
-        window: DayWindow,
-        report: TenantIndexReport,
-        days: Sequence[date] = (),
-    ) -> None:
-        """Write all due vectors of the window and of `days`, page by page.
-
-        Postgres reads the next page and marks the last while Chroma works.
-        """
-        reader = PageReader(self._database, self._chroma, generation, window, self._documents, self._batch_rows, days)
-        marked: Future[None] | None = None
-        with ThreadPoolExecutor(1, thread_name_prefix="index") as postgres:
-            following = postgres.submit(reader.read)
-            while page := following.result():
-                following = postgres.submit(reader.read)
-                lock.check()
-                self._write(generation, page, reader.trusted)
-                if marked is not None:
-                    marked.result()
-                marked = postgres.submit(self._mark, generation, page)
-                report.added += sum(not row.indexed_version for row in page)
-                report.updated += sum(bool(row.indexed_version) for row in page)
-                self._progress(len(page))
-            if marked is not None:
-                marked.result()
-
-    def _write(self, generation: Generation, page: Sequence[DueVector], trusted: bool) -> None:
-        new = [row for row in page if trusted and row.indexed_version is None]
-        known = [row for row in page if not trusted or row.indexed_version is not None]
-        if new:  # `add` is faster than `upsert` by a sixth
-            self._chroma.add(generation.collection_uuid, self._batch(generation, new))
-        if known:
-            self._chroma.upsert(generation.collection_uuid, self._batch(generation, known))
-
-    def _batch(self, generation: Generation, rows: Sequence[DueVector]) -> VectorBatch:
-        return VectorBatch(
-            ids=[ids.vector_id(row.memory_id, row.chunk) for row in rows],
-            vectors=np.stack([row.embedding.to_numpy() for row in rows]),
-            metadatas=[vector_metadata(row) for row in rows],
-            documents=[memory_document(generation.tenant_id, row) for row in rows] if self._documents else None,
-        )
-
-    def _mark(self, generation: Generation, page: Sequence[DueVector]) -> None:
-        with self._database.transaction() as connection:
-            mark_entries(connection, generation, page)
-
-    def _remove_surplus(
-        self,
-        lock: WriterLock,
-        generation: Generation,
-        window: DayWindow,
-        report: TenantIndexReport,
-        days: Sequence[date] = (),
-    ) -> None:
-        def gone(connection: Connection) -> list[EntryKey]:
-            return gone_entries(connection, generation, self._batch_rows)
-
-        def surplus(connection: Connection) -> list[EntryKey]:
-            return surplus_entries(connection, generation, window, self._batch_rows, days=days)
-
-        for find in (gone, surplus):
-            self._remove(lock, generation, find, report)
-
-    def _remove(
-        self,
-        lock: WriterLock,
-        generation: Generation,
-        find: Callable[[Connection], list[EntryKey]],
-        report: TenantIndexReport,
-    ) -> None:
-        """Remove what `find` finds, batch by batch, until a batch is not full: then there is no more."""
-        found = self._batch_rows
-        while found == self._batch_rows:
-            with self._database.transaction() as connection:
-                surplus = find(connection)
-            found = len(surplus)
-            if not surplus:
-                return
-            lock.check()
-            self._chroma.remove(generation.collection_uuid, [ids.vector_id(*key) for key in surplus])
-            with self._database.transaction() as connection:
-                forget_entries(connection, generation, surplus)
-            report.removed += len(surplus)
-
-
-def _collection_prefix(tenant_id: UUID) -> str:
-    return f"t_{tenant_id.hex}_"
+    return Indexer(database, chroma, model, dimension, documents == "full", progress, batch_rows).rebuild(tenant_id)

@@ -6,24 +6,30 @@ import time
 
 import msgspec
 
-from memory_pipeline.model.window import DayWindow
+from memory_pipeline.model.window import DayWindow, Selection
 from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.due import batch_transaction
 from memory_pipeline.stores.postgres.enrichment import relate_facts
 from memory_pipeline.stores.postgres.planner import inform_planner
 
 
 class RelateReport(msgspec.Struct):
-    """What ordering the facts of a window changed."""
+    """What ordering facts changed."""
 
     facts_changed: int = 0
     relations_written: int = 0
     seconds: float = 0.0
 
 
-def relate(database: Database, window: DayWindow) -> RelateReport:
-    """Work out validity and supersession for every slot that a fact of the window touches. One transaction."""
+def relate(database: Database, selection: Selection) -> RelateReport:
+    """Work out validity and supersession for every slot that a fact of the selection touches. One transaction.
+
+    Of named memories: the facts among them and those found in them. Raises BusyError, for these alone, where another
+    run orders or writes facts for longer than they may wait.
+    """
     started = time.monotonic()
-    inform_planner(database)
-    with database.transaction() as connection:
-        changed, written = relate_facts(connection, window)
+    if isinstance(selection, DayWindow):
+        inform_planner(database)
+    with batch_transaction(database, selection) as connection:
+        changed, written = relate_facts(connection, selection)
     return RelateReport(changed, written, time.monotonic() - started)

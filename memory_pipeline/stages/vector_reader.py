@@ -16,6 +16,7 @@ from memory_pipeline.stores.postgres.index import (
     DueVector,
     EntryKey,
     Generation,
+    Scope,
     announce_entries,
     count_entries,
     due_keys,
@@ -34,40 +35,48 @@ class PageReader:
         database: Database,
         chroma: ChromaStore,
         generation: Generation,
-        window: DayWindow,
+        scope: Scope,
         documents: bool,
         rows: int,
         days: Sequence[date] = (),
     ) -> None:
-        """Read the days of the window, and `days` outside it."""
+        """Read what is due of the scope, and of `days` outside its window."""
         self._database = database
         self._chroma = chroma
         self._generation = generation
-        self._window = window
+        self._scope = scope
         self._documents = documents
         self._rows = rows
         self._days = days
         self._last_key = FIRST_KEY
         self._keys: deque[EntryKey] = deque()
-        self._compared = False
-        self.trusted = True
-        """False if Chroma holds more than Postgres knows of (an old backup was restored): no id is surely new."""
+        self._exhausted = False
+        # Comparing counts all entries of the tenant: for a few memories it costs more than writing them by `upsert`.
+        self._compared = not isinstance(scope, DayWindow)
+        self.trusted = isinstance(scope, DayWindow)
+        """False if Chroma may hold more than Postgres knows of (an old backup was restored): no id is surely new."""
 
     def read(self) -> list[DueVector]:
         """Return the next page; an empty one is the end."""
-        while True:
+        while self._keys or not self._exhausted:
             with self._database.transaction() as connection:
-                if not self._keys:
-                    self._keys.extend(
-                        due_keys(connection, self._generation, self._window, self._last_key, _KEYS, days=self._days)
-                    )
-                    if not self._keys:
-                        return []
-                    self._last_key = self._keys[-1]
+                if not self._keys and not self._find(connection):
+                    return []
                 page = self._take(connection)
                 if page:
                     self._announce(connection, page)
                     return page
+        return []
+
+    def _find(self, connection: Connection) -> bool:
+        """Look for the next keys; return whether there are any."""
+        if self._exhausted:
+            return False
+        found = due_keys(connection, self._generation, self._scope, self._last_key, _KEYS, days=self._days)
+        self._exhausted = len(found) < _KEYS
+        self._keys.extend(found)
+        self._last_key = found[-1] if found else self._last_key
+        return bool(found)
 
     def _take(self, connection: Connection) -> list[DueVector]:
         """Read the rows of the next keys as they are now; what was cut off stays among the keys."""

@@ -120,6 +120,7 @@ def ui(deployment: Deployment, tmp_path: Path) -> Iterator[Ui]:
     env = {**deployment.env, "MEMORY_PARTITION_START": start.isoformat(), "DAGSTER_DISABLE_TELEMETRY": "yes"}
     dagster = DagsterDev(PROJECT, tmp_path / "dagster.log", port=free_port(), env=env)
     dagster.start()
+    dagster.wait_ready()
     opened = Ui(dagster)
     try:
         yield opened

@@ -53,7 +53,7 @@ class World:
     def empty(self) -> None:
         self.execute(
             "TRUNCATE tenants, users, conversations, messages, events, memories, memory_embeddings,"
-            " memory_relationships, index_generations, index_entries, audit_runs, audit_findings"
+            " memory_relationships, index_generations, index_entries, audit_runs, audit_findings CASCADE"
         )
 
     def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:

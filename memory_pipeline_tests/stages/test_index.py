@@ -24,9 +24,9 @@ from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableEr
 from memory_pipeline.model.ids import bucket_of, derive_hex, milliseconds, vector_id
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.settings import Settings
-from memory_pipeline.stages import index as index_stage
-from memory_pipeline.stages import vector_reader
-from memory_pipeline.stages.index import IndexReport, TenantIndexReport, index_memories, rebuild_index
+from memory_pipeline.stages import indexer, vector_reader
+from memory_pipeline.stages.index import IndexReport, index_memories, rebuild_index
+from memory_pipeline.stages.indexer import TenantIndexReport
 from memory_pipeline.stores.chroma import ChromaStore, VectorEntry
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.index import Generation, announce_entries, live_generation, writer_lock
@@ -388,13 +388,13 @@ def test_one_look_for_what_must_go_serves_all_days(world: World, acme: UUID, mon
     world.execute("DELETE FROM memories WHERE memory_id = %s", gone)
     looks: list[str] = []
     for name in ("gone_entries", "surplus_entries"):
-        find = getattr(index_stage, name)
+        find = getattr(indexer, name)
 
         def look(*arguments: Any, _name: str = name, _find: Any = find, **options: Any) -> Any:
             looks.append(_name)
             return _find(*arguments, **options)
 
-        monkeypatch.setattr(index_stage, name, look)
+        monkeypatch.setattr(indexer, name, look)
     report = world.index(DayWindow.of_day(FIRST))
     assert looks == ["gone_entries", "surplus_entries"]
     assert (report.added, report.updated, report.removed) == (0, 5, 12)
@@ -459,7 +459,7 @@ def killed(*_arguments: object) -> None:
 def test_death_between_write_and_mark_converges(world: World, acme: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
     unchanged, changed, deleted = world.remember(acme, "one", "two", "three")
     with monkeypatch.context() as patch:
-        patch.setattr(index_stage, "mark_entries", killed)
+        patch.setattr(indexer, "mark_entries", killed)
         with pytest.raises(KilledError):
             world.index()
     assert set(world.indexed(acme)) == {unchanged, changed, deleted}  # Chroma has them, Postgres was not told
@@ -489,7 +489,7 @@ def test_death_between_removal_and_forgetting_converges(
     world.index()
     world.set_status(deleted, "deleted")
     with monkeypatch.context() as patch:
-        patch.setattr(index_stage, "forget_entries", killed)
+        patch.setattr(indexer, "forget_entries", killed)
         with pytest.raises(KilledError):
             world.index()
     assert world.index().removed == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -9,18 +10,16 @@ from typing import Any, Literal, Self, TypeVar
 from uuid import UUID
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from memory_pipeline.model.errors import StoreUnavailableError
+from memory_pipeline.model.errors import BusyError, StoreUnavailableError
 from memory_pipeline.stores.postgres.migrate import PACKAGE, check_schema
+from memory_pipeline.stores.postgres.pool import Pool, PoolStatistics, unreachable
 from memory_pipeline.stores.sqlfiles import sql
 
 Connection = psycopg.Connection[Any]
 Result = TypeVar("Result")
 
-_POOL_WAIT_SECONDS = 10.0
-_SESSION = "-c search_path=memory,public -c timezone=UTC"
 _DEADLOCK_TRIES = 5
 
 
@@ -28,38 +27,44 @@ class Database:
     """A pool of connections as memory_app or memory_pipeline; `role` None takes either.
 
     Opening it verifies what everything else relies on and fails closed: the schema is the one this program ships, the
-    connection has that role and no other, it can neither bypass row-level security nor own the tables, and the policies
-    are those of the migrations.
+    connection has that role and no other, it can neither bypass row-level security nor own the tables, nothing else in
+    the schema leads around it, and the policies are those of the migrations.
+
+    A process has one for each kind of work, so that one kind can't starve another: `name` tells them apart in Postgres
+    and in errors. wait_seconds bounds the wait for a connection, statement_seconds (None: no bound) each statement.
     """
 
     def __init__(
-        self, url: str, *, role: Literal["memory_app", "memory_pipeline"] | None = None, pool_size: int = 4
+        self,
+        url: str,
+        *,
+        role: Literal["memory_app", "memory_pipeline"] | None = None,
+        name: str = "memory_pipeline",
+        pool_size: int = 4,
+        wait_seconds: float = 10.0,
+        statement_seconds: float | None = None,
     ) -> None:
         self.url = url
         self._role = role
-        self._pool = ConnectionPool(
-            url,
-            min_size=0,
-            max_size=pool_size,
-            open=False,
-            timeout=_POOL_WAIT_SECONDS,
-            kwargs={"options": _SESSION, "application_name": "memory_pipeline"},
-            configure=_configure,
-            # A server that was restarted leaves dead connections behind; they are replaced rather than handed out.
-            check=ConnectionPool.check_connection,
+        self._statement_seconds = statement_seconds
+        self._pool = Pool(
+            url, name=name, size=pool_size, wait_seconds=wait_seconds, statement_seconds=statement_seconds
         )
 
     def open(self) -> Self:
         """Connect and verify. Raises StoreUnavailableError, SchemaVersionError."""
         try:
-            with psycopg.connect(self.url, connect_timeout=10, options=_SESSION) as connection:
+            connection = self._pool.connect()
+            try:
                 check_schema(connection)
                 self._verify_isolation(connection)
+                connection.rollback()
+                self._pool.add(connection)
+            except BaseException:
+                connection.close()
+                raise
         except psycopg.OperationalError as error:
-            raise StoreUnavailableError(
-                f"Postgres can't be reached: {error}. Start it, or mend the MEMORY_POSTGRES_* settings."
-            ) from error
-        self._pool.open()
+            raise unreachable(str(error).strip()) from error
         return self
 
     def close(self) -> None:
@@ -73,24 +78,59 @@ class Database:
     ) -> None:
         self.close()
 
+    def ping(self, timeout_seconds: float = 2.0) -> float:
+        """Return the seconds of one round trip to Postgres; for health checks, which must not hang.
+
+        Raises StoreUnavailableError where Postgres is away or does not answer in time, BusyError where every connection
+        of this pool stays in use for that long (which says nothing about Postgres).
+        """
+        try:
+            with self._pool.connection(wait_seconds=timeout_seconds) as connection:
+                limit, connection.limit_seconds = connection.limit_seconds, timeout_seconds
+                connection.autocommit = True
+                started = time.perf_counter()
+                connection.execute("SELECT")
+                elapsed = time.perf_counter() - started
+                connection.autocommit = False
+                connection.limit_seconds = limit
+        except psycopg.OperationalError as error:
+            raise unreachable(str(error).strip()) from error
+        return elapsed
+
+    @property
+    def pool_statistics(self) -> PoolStatistics:
+        """Size of the pool, connections in use and idle, and callers that wait for one."""
+        return self._pool.statistics
+
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction without a tenant: memory_pipeline sees every tenant in it, memory_app sees no row."""
+        """One transaction without a tenant: memory_pipeline sees every tenant in it, memory_app sees no row.
+
+        Raises StoreUnavailableError where Postgres is away or goes away, BusyError where no connection comes free or a
+        statement takes longer than it may.
+        """
+        committing = False
         try:
             with self._pool.connection() as connection, connection.transaction():
                 yield connection
-        except PoolTimeout as error:
-            raise StoreUnavailableError(
-                f"no Postgres connection came free within {_POOL_WAIT_SECONDS:.0f} s; "
-                "the server is down or the pool is too small."
+                committing = True
+        except psycopg.errors.QueryCanceled as error:
+            if self._statement_seconds is None:
+                raise
+            raise BusyError(
+                f"Postgres gave up a statement, which may take {self._statement_seconds:g} s: {str(error).strip()}. "
+                "Nothing of its transaction is stored; try again later, or ask for less at once."
             ) from error
         except psycopg.OperationalError as error:
-            if _is_connection_loss(error):
+            if not _is_connection_loss(error):
+                raise
+            lost = f"the connection to Postgres was lost: {str(error).strip()}. "
+            if committing:
                 raise StoreUnavailableError(
-                    f"the connection to Postgres was lost: {str(error).strip()}. What was not committed is not stored; "
-                    "run it again."
+                    lost + "That was while it committed, so what was written may be stored or not; run it again: what "
+                    "is stored already is not stored twice."
                 ) from error
-            raise
+            raise StoreUnavailableError(lost + "What was not committed is not stored; run it again.") from error
 
     @contextmanager
     def tenant_transaction(self, tenant_id: UUID) -> Iterator[Connection]:
@@ -122,13 +162,6 @@ class Database:
                 + "; ".join(str(problem) for (problem,) in found)
                 + ". Connect as memory_app or memory_pipeline, and undo what was changed by hand."
             )
-
-
-def _configure(connection: Connection) -> None:
-    from pgvector.psycopg import register_vector
-
-    register_vector(connection)
-    connection.commit()
 
 
 def _is_connection_loss(error: psycopg.OperationalError) -> bool:

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from memory_pipeline.model.window import DayWindow
+from memory_pipeline.model.window import NamedMemories, Selection
 from memory_pipeline.stores.postgres.database import Connection
-from memory_pipeline.stores.postgres.due import DueMemory, lock_memories, read_due
+from memory_pipeline.stores.postgres.due import DueMemory, key_arrays, lock_memories, named_and_facts, read_due
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
@@ -37,9 +37,15 @@ class MadeEmbedding(NamedTuple):
 
 
 def due_embeddings(
-    connection: Connection, window: DayWindow, model: str, after: DueMemory, limit: int
+    connection: Connection, selection: Selection, model: str, after: DueMemory, limit: int
 ) -> list[DueMemory]:
-    """List the next memories of the window, and summaries of its weeks, without a vector of their present content."""
+    """List the next memories without a vector of their present content.
+
+    Those of the window and summaries of its weeks; or, all at once, those named and the facts found in them.
+    """
+    if isinstance(selection, NamedMemories):
+        keys = named_and_facts(connection, selection)
+        return read_due(connection, "due_named_embeddings", {**key_arrays(keys), "model": model})
     return read_due(
         connection,
         "due_embeddings",
@@ -47,9 +53,9 @@ def due_embeddings(
             "day": after.day,
             "tenant_id": after.tenant_id,
             "memory_id": after.memory_id,
-            "start": window.start,
-            "end": window.end,
-            "week_end": window.whole_weeks().end,
+            "start": selection.start,
+            "end": selection.end,
+            "week_end": selection.whole_weeks().end,
             "model": model,
             "limit": limit,
         },

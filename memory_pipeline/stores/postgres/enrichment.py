@@ -9,13 +9,15 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from memory_pipeline.model.window import DayWindow
+from memory_pipeline.model.window import NamedMemories, Selection
 from memory_pipeline.stores.postgres.database import Connection
-from memory_pipeline.stores.postgres.due import DueMemory, lock_memories, read_due
+from memory_pipeline.stores.postgres.due import DueMemory, key_arrays, keys_of, lock_memories, named_and_facts, read_due
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
 _LONGEST_FAILURE = 2_000
+_ANALYZE_FROM_FACTS = 500
+"""Fewer are about what the planner takes a temporary table for; analyzing costs more than all the rest of them."""
 
 
 class UnreadEpisode(NamedTuple):
@@ -73,9 +75,11 @@ class Failure(NamedTuple):
 
 
 def due_episodes(
-    connection: Connection, window: DayWindow, enricher: str, after: DueMemory, limit: int
+    connection: Connection, selection: Selection, enricher: str, after: DueMemory, limit: int
 ) -> list[DueMemory]:
-    """List the next episodes of the window that `enricher` (name@version) has not read."""
+    """List the next episodes of the window, or all of those named, that `enricher` (name@version) has not read."""
+    if isinstance(selection, NamedMemories):
+        return read_due(connection, "due_named_episodes", {**key_arrays(keys_of(selection)), "enricher": enricher})
     return read_due(
         connection,
         "due_episodes",
@@ -83,7 +87,7 @@ def due_episodes(
             "day": after.day,
             "tenant_id": after.tenant_id,
             "memory_id": after.memory_id,
-            "end": window.end,
+            "end": selection.end,
             "enricher": enricher,
             "limit": limit,
         },
@@ -103,13 +107,10 @@ def write_facts(
     """Store what `enricher` found in the episodes `read` and mark them; return (facts written, facts withdrawn)."""
     # Facts must not change under `relate_facts`, which holds the same lock alone: it would undo them or deadlock.
     connection.execute("SELECT pg_advisory_xact_lock_shared(hashtext('relate_facts'))")
-    connection.execute(sql(PACKAGE, "found_fact_table"))
-    with connection.cursor() as cursor, cursor.copy("COPY found_fact FROM STDIN") as copy:
-        for fact in facts:
-            copy.write_row(fact)
-    connection.execute("ANALYZE found_fact")
     again = [episode for episode in read if episode.was_read]
-    withdrawn = 0
+    written = withdrawn = 0
+    if facts or again:
+        _stage_facts(connection, facts)
     if again:
         withdrawn = connection.execute(
             sql(PACKAGE, "withdraw_facts"),
@@ -119,7 +120,8 @@ def write_facts(
                 "message_ids": [episode.message_id for episode in again],
             },
         ).rowcount
-    written = connection.execute(sql(PACKAGE, "upsert_facts"), {"enricher": enricher}).rowcount
+    if facts:
+        written = connection.execute(sql(PACKAGE, "upsert_facts"), {"enricher": enricher}).rowcount
     connection.execute(
         sql(PACKAGE, "mark_enriched"),
         {
@@ -129,6 +131,15 @@ def write_facts(
         },
     )
     return written, withdrawn
+
+
+def _stage_facts(connection: Connection, facts: Sequence[FoundFact]) -> None:
+    connection.execute(sql(PACKAGE, "found_fact_table"))
+    with connection.cursor() as cursor, cursor.copy("COPY found_fact FROM STDIN") as copy:
+        for fact in facts:
+            copy.write_row(fact)
+    if len(facts) >= _ANALYZE_FROM_FACTS:
+        connection.execute("ANALYZE found_fact")
 
 
 def mark_failed(connection: Connection, failures: Sequence[Failure]) -> None:
@@ -142,8 +153,10 @@ def mark_failed(connection: Connection, failures: Sequence[Failure]) -> None:
         )
 
 
-def relate_facts(connection: Connection, window: DayWindow) -> tuple[int, int]:
-    """Order the facts that share a slot with one of the window; return (facts changed, relations written).
+def relate_facts(connection: Connection, selection: Selection) -> tuple[int, int]:
+    """Order the facts that share a slot with one of the selection; return (facts changed, relations written).
+
+    Of named memories: the facts among them and those found in them.
 
     Within a slot (of one subject of one user) a fact ends when a later one contradicts it: it is superseded by that
     one, and valid until then. Facts that say the same, with nothing between that ends them, support the first of them.
@@ -152,8 +165,13 @@ def relate_facts(connection: Connection, window: DayWindow) -> tuple[int, int]:
     would undo each other.
     """
     connection.execute("SELECT pg_advisory_xact_lock(hashtext('relate_facts'))")
-    parameters = {"start": window.start, "end": window.end}
-    connection.execute(sql(PACKAGE, "fact_places"), parameters)
+    if isinstance(selection, NamedMemories):
+        keys = key_arrays(named_and_facts(connection, selection))
+        connection.execute(sql(PACKAGE, "touched_named_slots"), keys)
+    else:
+        connection.execute(sql(PACKAGE, "touched_slots"), {"start": selection.start, "end": selection.end})
+    connection.execute("ANALYZE touched_slot")
+    connection.execute(sql(PACKAGE, "fact_places"))
     connection.execute("ANALYZE fact_place")
     connection.execute(sql(PACKAGE, "fact_runs"))
     connection.execute("ANALYZE fact_run")

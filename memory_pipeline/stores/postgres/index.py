@@ -7,7 +7,7 @@ Chroma can be found from here and replaced or removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Literal, NamedTuple
@@ -20,6 +20,7 @@ from psycopg.rows import class_row
 from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stores.postgres.database import Connection, Database
+from memory_pipeline.stores.postgres.due import MemoryKey, key_arrays, limit_wait
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
@@ -31,12 +32,19 @@ Purpose = Literal["index", "rebuild"]
 EntryKey = tuple[UUID, int]
 """Memory id and chunk."""
 
+Scope = DayWindow | Collection[UUID]
+"""What of one tenant: the memories of these days, or those of these ids."""
+
 FIRST_KEY: EntryKey = (UUID(int=0), -1)
 
 # A document is JSON inside JSON: a control character of one byte becomes 7 (\\u001f).
 _DOCUMENT_BYTES_PER_BYTE = 7
 # Base64 of float32, four bytes for three, then ids and metadata.
 _METADATA_BYTES = 1_000
+
+
+class WriterBusyError(StoreUnavailableError):
+    """Another process writes the collection, and has for as long as this one may wait."""
 
 
 class Generation(NamedTuple):
@@ -106,14 +114,15 @@ class WriterLock:
                 "what was written is kept: run the index stage again."
             ) from error
 
-    def take(self, purpose: Purpose) -> None:
-        """Wait for a lock, held from then on. Raises StoreUnavailableError where that takes too long."""
+    def take(self, purpose: Purpose, wait_seconds: float) -> None:
+        """Wait for a lock, held from then on. Raises WriterBusyError where that takes too long."""
+        limit_wait(self._connection, wait_seconds)
         try:
             self._connection.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{purpose} {self._tenant_id} {self._model}"]
             )
         except psycopg.errors.LockNotAvailable as error:
-            raise StoreUnavailableError(
+            raise WriterBusyError(
                 f"another process has been writing the {self._model} index of tenant {self._tenant_id} ({purpose}) for "
                 "as long as this one may wait; run it again when that has ended."
             ) from error
@@ -130,12 +139,11 @@ def writer_lock(
 ) -> Iterator[WriterLock]:
     """Be the only one to write the collection of this tenant and model; takes one connection of the pool.
 
-    Whoever needs both locks takes "rebuild" first. Raises StoreUnavailableError after waiting for `wait_seconds`.
+    Whoever needs both locks takes "rebuild" first. Raises WriterBusyError after waiting for `wait_seconds`.
     """
     with database.transaction() as connection:
-        connection.execute("SELECT set_config('lock_timeout', %s, true)", [str(int(wait_seconds * 1000))])
         lock = WriterLock(connection, tenant_id, model)
-        lock.take(purpose)
+        lock.take(purpose, wait_seconds)
         yield lock
 
 
@@ -146,6 +154,14 @@ def tenants_to_index(connection: Connection, model: str, window: DayWindow) -> l
     """Return the tenants that have an index under this model, or vectors of the window to begin one with."""
     parameters = {"model": model, "start": window.start, "end": window.end}
     return [tenant_id for (tenant_id,) in connection.execute(sql(PACKAGE, "index_tenants"), parameters).fetchall()]
+
+
+def tenants_of_named(connection: Connection, model: str, keys: Sequence[MemoryKey]) -> list[UUID]:
+    """Return the tenants of the memories that have an index under this model, or vectors of these to begin one with."""
+    parameters = {**key_arrays(keys), "model": model}
+    return [
+        tenant_id for (tenant_id,) in connection.execute(sql(PACKAGE, "index_named_tenants"), parameters).fetchall()
+    ]
 
 
 def live_generation(connection: Connection, tenant_id: UUID, model: str) -> Generation | None:
@@ -201,7 +217,7 @@ def _set_state(connection: Connection, generation: Generation, state: State) -> 
 def due_keys(
     connection: Connection,
     generation: Generation,
-    window: DayWindow,
+    scope: Scope,
     after: EntryKey,
     rows: int,
     *,
@@ -209,23 +225,11 @@ def due_keys(
 ) -> list[EntryKey]:
     """Return the next vectors that the index lacks or has of another version, by memory and chunk.
 
-    Those of the window, and of `days` outside it.
+    Those of the scope, and of `days` outside its window.
     """
-    return connection.execute(
-        sql(PACKAGE, "index_due_keys"),
-        {
-            "tenant_id": generation.tenant_id,
-            "generation_id": generation.generation_id,
-            "model": generation.model,
-            "start": window.start,
-            "end": window.end,
-            "days": list(days),
-            "after_memory": after[0],
-            "after_chunk": after[1],
-            "limit": rows,
-        },
-        binary=True,
-    ).fetchall()
+    statement = "index_due_keys" if isinstance(scope, DayWindow) else "index_named_due_keys"
+    parameters = _scope(generation, scope, days) | {"after_memory": after[0], "after_chunk": after[1], "limit": rows}
+    return connection.execute(sql(PACKAGE, statement), parameters, binary=True).fetchall()
 
 
 def due_vectors(
@@ -297,21 +301,14 @@ def gone_entries(connection: Connection, generation: Generation, rows: int) -> l
 
 
 def surplus_entries(
-    connection: Connection, generation: Generation, window: DayWindow, rows: int, *, days: Sequence[date] = ()
+    connection: Connection, generation: Generation, scope: Scope, rows: int, *, days: Sequence[date] = ()
 ) -> list[EntryKey]:
-    """Return entries whose memory, of the window or of `days` outside it, is deleted, failed or shorter than it was."""
-    return connection.execute(
-        sql(PACKAGE, "index_surplus"),
-        {
-            "tenant_id": generation.tenant_id,
-            "generation_id": generation.generation_id,
-            "model": generation.model,
-            "start": window.start,
-            "end": window.end,
-            "days": list(days),
-            "limit": rows,
-        },
-    ).fetchall()
+    """Return entries whose memory, of the scope or of `days` outside it, is deleted, failed or shorter than it was.
+
+    For memories given by their ids, those that are gone too.
+    """
+    statement = "index_surplus" if isinstance(scope, DayWindow) else "index_named_surplus"
+    return connection.execute(sql(PACKAGE, statement), _scope(generation, scope, days) | {"limit": rows}).fetchall()
 
 
 def forget_entries(connection: Connection, generation: Generation, keys: Sequence[EntryKey]) -> None:
@@ -329,6 +326,19 @@ def count_entries(connection: Connection, generation: Generation) -> EntryCounts
         ).fetchone()
     assert counts is not None  # an aggregate always answers
     return counts
+
+
+def _scope(generation: Generation, scope: Scope, days: Sequence[date]) -> dict[str, object]:
+    where: dict[str, object] = (
+        {"start": scope.start, "end": scope.end, "days": list(days)}
+        if isinstance(scope, DayWindow)
+        else {"named_ids": list(scope)}
+    )
+    return where | {
+        "tenant_id": generation.tenant_id,
+        "generation_id": generation.generation_id,
+        "model": generation.model,
+    }
 
 
 def _keys(generation: Generation, keys: Sequence[EntryKey]) -> dict[str, object]:

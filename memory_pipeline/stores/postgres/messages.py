@@ -72,6 +72,26 @@ class Inserted(NamedTuple):
     inserted: int
     conflicting: Mapping[MessageKey, MessageIdentity]
     """Rows whose id is taken by another message, with the identity of that message."""
+    new_conversations: Mapping[UUID, datetime]
+    """Conversations that were made for these messages, with the time; all their messages are of this batch."""
+
+
+class ReferenceGoneError(RecordRefusedError):
+    """A conversation or user of the batch was deleted while it was written; written again, it is made anew."""
+
+
+class StoredMessage(NamedTuple):
+    """What is stored under the key of an incoming message."""
+
+    source: str
+    source_message_id: str
+    message_id: UUID
+    conversation_id: UUID
+    role: str
+    speaker: str | None
+    content: str
+    sent_at: datetime
+    position: int
 
 
 class MessageDay(NamedTuple):
@@ -119,12 +139,14 @@ def insert_messages(
     *,
     actor: str,
     correlation_id: UUID,
+    with_jobs: bool = False,
 ) -> Inserted:
     """Insert messages, episodes, conversations and events of one batch within a tenant transaction.
 
     (source, source_message_id) must be unique within the batch, and `conversations` must name each conversation of the
-    rows once. Messages that are there already are left as they are. Raises RecordRefusedError where Postgres refuses
-    what is in a row; the transaction can't go on then.
+    rows once. Messages that are there already are left as they are. `with_jobs` asks for the enrichment of each new
+    episode by a job; without, it waits for a run over its day. Raises RecordRefusedError where Postgres refuses what is
+    in a row; the transaction can't go on then.
     """
     try:
         connection.execute(sql(PACKAGE, "incoming_table"))
@@ -142,14 +164,19 @@ def insert_messages(
                 "source_conversation_ids": [conversation.source_conversation_id for conversation in conversations],
                 "titles": [conversation.title for conversation in conversations],
                 "projects": [conversation.project for conversation in conversations],
+                "with_jobs": with_jobs,
             },
         ).fetchone()
+    except psycopg.errors.ForeignKeyViolation as error:
+        raise ReferenceGoneError(f"Postgres can't store it: {str(error).partition(chr(10))[0]}") from error
     except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, UnicodeError) as error:
         # The first line says what; those after it may quote the whole row.
         raise RecordRefusedError(f"Postgres can't store it: {str(error).partition(chr(10))[0]}") from error
-    inserted = int(counted[0]) if counted else 0
+    assert counted is not None  # the statement answers one row
+    inserted = int(counted[0])
+    new_conversations = dict(zip(counted[1] or [], counted[2] or [], strict=True))
     if inserted == len(rows):
-        return Inserted(inserted, {})
+        return Inserted(inserted, {}, new_conversations)
     conflicts = connection.execute(sql(PACKAGE, "conflicting_messages")).fetchall()
     return Inserted(
         inserted,
@@ -157,7 +184,14 @@ def insert_messages(
             (source, source_message_id): MessageIdentity(content_hash, conversation_id.hex, user_id.hex)
             for source, source_message_id, content_hash, conversation_id, user_id in conflicts
         },
+        new_conversations,
     )
+
+
+def stored_messages(connection: Connection) -> list[StoredMessage]:
+    """Return what is stored under the keys of the batch just inserted in this transaction, new or there before."""
+    with connection.cursor(row_factory=class_row(StoredMessage)) as cursor:
+        return cursor.execute(sql(PACKAGE, "stored_messages")).fetchall()
 
 
 def message_days(connection: Connection) -> list[MessageDay]:

@@ -25,7 +25,8 @@ class KeyFamily(NamedTuple):
 
 CONVERSATION = KeyFamily("conversation", r"conversation:[0-9a-f-]{36}", 7 * DAY)
 CONVERSATION_MESSAGES = KeyFamily("conversation_messages", r"conversation:[0-9a-f-]{36}:messages", 7 * DAY)
-CONVERSATION_WRITERS = KeyFamily("conversation_writers", r"conversation:[0-9a-f-]{36}:writers", 7 * DAY)
+CONVERSATION_LEASE = KeyFamily("conversation_lease", r"conversation:[0-9a-f-]{36}:lease", 60)
+CONVERSATION_WRITERS = KeyFamily("conversation_writers", r"conversation:writers", 7 * DAY)
 SESSION = KeyFamily("session", r"session:[0-9a-f]{64}", DAY)
 AUTH = KeyFamily("auth", r"auth:[0-9a-f-]{36}", 3600)
 RBAC = KeyFamily("rbac", r"rbac:[0-9a-f-]{36}:[a-z0-9:_-]+", 300)
@@ -40,6 +41,7 @@ BUFFER = KeyFamily("buffer", r"memory:buffer(:[a-z]+)?", None)
 FAMILIES = (
     CONVERSATION,
     CONVERSATION_MESSAGES,
+    CONVERSATION_LEASE,
     CONVERSATION_WRITERS,
     SESSION,
     AUTH,
@@ -60,6 +62,19 @@ def family_of(key: str) -> KeyFamily | None:
     return next((family for family in FAMILIES if re.fullmatch(family.pattern, key)), None)
 
 
+def lifetime(key: str, seconds: int | None = None) -> int:
+    """Return how many seconds `key` may live: as its family says, or `seconds` where that is less.
+
+    Raises ValueError for a key of no family, of one without a lifetime, or for `seconds` below one.
+    """
+    family = family_of(key)
+    if family is None or family.seconds is None:
+        raise ValueError(f"{key!r} belongs to no family of keys with a lifetime: name it in stores/redis/keys.py")
+    if seconds is not None and seconds < 1:
+        raise ValueError(f"{key!r} can't live {seconds} seconds")
+    return family.seconds if seconds is None else min(seconds, family.seconds)
+
+
 def conversation(conversation_id: UUID) -> str:
     return f"conversation:{conversation_id}"
 
@@ -68,8 +83,8 @@ def conversation_messages(conversation_id: UUID) -> str:
     return f"conversation:{conversation_id}:messages"
 
 
-def conversation_writers(conversation_id: UUID) -> str:
-    return f"conversation:{conversation_id}:writers"
+def conversation_lease(conversation_id: UUID) -> str:
+    return f"conversation:{conversation_id}:lease"
 
 
 def session(session_hash: bytes) -> str:
@@ -88,5 +103,10 @@ def wiring(process: str, instance: str) -> str:
     return f"wiring:{process}:{instance}"
 
 
+WRITERS_KEY = "conversation:writers"
 BUFFER_KEY = "memory:buffer"
+BUFFER_ENTRIES_KEY = "memory:buffer:entries"
+BUFFER_COUNTS_KEY = "memory:buffer:counts"
+BUFFER_TOTALS_KEY = "memory:buffer:totals"
+BUFFER_ASIDE_KEY = "memory:buffer:aside"
 JOBS_KEY = "memory:jobs"

@@ -1,15 +1,16 @@
 """The one connection manager for Redis: pools, time-outs, retries, and what happens while Redis is away.
 
-Two ways to call. `cache` is for what may be missing: it never raises for Redis, costs at most some tens of milliseconds
-when Redis has just gone away and nothing while it is known to be away, and answers the fallback. `queue` is for what
-must arrive (the write buffer, the job stream): it retries, and raises StoreUnavailableError.
+Two ways to call. `cache` is for what may be missing: it never raises because of the server, waits at most some tens of
+milliseconds when Redis has just gone away and not at all while it is known to be away, and answers the fallback.
+`queue` is for what must arrive (the write buffer, the job stream): it retries, and raises StoreUnavailableError.
+
+A mistake of ours (a key of another type, a script with an error) is raised by both: it would not go away by itself.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -17,40 +18,65 @@ import msgspec
 
 from memory_pipeline import metrics
 from memory_pipeline.model.errors import StoreUnavailableError
+from memory_pipeline.stores.redis import keys as names
+from memory_pipeline.stores.redis.scripts import run
 
 if TYPE_CHECKING:
     import redis
 
+    from memory_pipeline.stores.redis.endpoint import Endpoint
+
 Result = TypeVar("Result")
 
-_CACHE_TIMEOUT_SECONDS = 0.04
-_QUEUE_TIMEOUT_SECONDS = 5.0
-_PAUSE_SECONDS = 1.0
-"""How long a failed cache call keeps others from trying."""
 _GUARD_MILLISECONDS = 10_000
 """How long a dropped value can't come back: longer than any request that may have read it before the change."""
 _DROPPED = b"!"
+_POOL_SIZE = 48
+"""More than the threads that answer requests, so that only a Redis that hangs makes anybody wait."""
+
+
+class RedisHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of the cache server, and whether the queue's answers too (one and the same unless set apart)."""
+
+    connected: bool
+    queue_connected: bool
+    version: str | None = None
+    run_id: str | None = None
+    uptime_seconds: int | None = None
+    keys_count: int | None = None
+    """Keys in the database that the caches are in."""
+    memory_used: int | None = None
+    """Bytes."""
+    memory_limit: int | None = None
+    """Bytes; None is no limit."""
+    fill: float | None = None
+    """Share of the limit that is used, 0 to 1; None where there is no limit."""
+    evicted_keys: int | None = None
+    hits: int
+    """Reads of this process, since it started, that a cache answered."""
+    misses: int
+    hit_rate: float | None
+    """hits / (hits + misses); None before the first read."""
 
 
 class RedisManager:
     """Connections to the queue and the cache server (one and the same unless `cache_url` is given)."""
 
-    def __init__(self, url: str, *, cache_url: str | None = None) -> None:
-        import redis
+    def __init__(self, url: str, *, cache_url: str | None = None, pool_size: int = _POOL_SIZE) -> None:
+        from memory_pipeline.stores.redis.endpoint import Endpoint
 
         self.url = url
         self.cache_url = cache_url or url
-        self._queue: redis.Redis = redis.Redis.from_url(
-            url, socket_timeout=_QUEUE_TIMEOUT_SECONDS, socket_connect_timeout=_QUEUE_TIMEOUT_SECONDS
+        self._queue: Endpoint = Endpoint(url, setting="MEMORY_REDIS_URL", pool_size=pool_size)
+        self._cache: Endpoint = (
+            self._queue
+            if self.cache_url == url
+            else Endpoint(self.cache_url, setting="MEMORY_REDIS_CACHE_URL", pool_size=pool_size)
         )
-        self._cache: redis.Redis = redis.Redis.from_url(
-            self.cache_url,
-            socket_timeout=_CACHE_TIMEOUT_SECONDS,
-            socket_connect_timeout=_CACHE_TIMEOUT_SECONDS,
-            retry=None,
-        )
-        self._lock = threading.Lock()
-        self._closed_until = 0.0
+        self._owed_lock = threading.Lock()
+        self._owed: set[str] = set()
+        """Keys whose values had to be dropped and could not be."""
+        self._cache.on_return(self._drop_owed)
 
     def __enter__(self) -> Self:
         return self
@@ -64,61 +90,185 @@ class RedisManager:
         self._queue.close()
         self._cache.close()
 
-    def cache(self, work: Callable[[redis.Redis], Result], fallback: Result) -> Result:
-        """Return what `work` answers, or `fallback` where Redis is away. Other errors of `work` pass through."""
-        import redis
+    @property
+    def run_id(self) -> str | None:
+        """Which run of the cache server was met last, as far as anybody asked."""
+        return self._cache.run_id
 
-        if time.monotonic() < self._closed_until:
+    def on_cache_return(self, pay: Callable[[redis.Redis], None]) -> None:
+        """Have `pay` called whenever the cache server is back, before any other call of this process reaches it."""
+        self._cache.on_return(pay)
+
+    def cache(self, work: Callable[[redis.Redis], Result], fallback: Result) -> Result:
+        """Return what `work` answers, or `fallback` where Redis is away, full or may not write.
+
+        `work` may have been carried out although the fallback is answered. Mistakes of ours (redis.ResponseError and
+        redis.DataError) pass through.
+        """
+        if self._cache.away:
             metrics.redis_failures.labels("skipped").inc()
             return fallback
-        try:
-            answer = work(self._cache)
-        except redis.RedisError:
-            metrics.redis_failures.labels("failed").inc()
-            metrics.redis_connected.set(0)
-            self._closed_until = time.monotonic() + _PAUSE_SECONDS
-            return fallback
-        metrics.redis_connected.set(1)
-        return answer
-
-    def queue(self, work: Callable[[redis.Redis], Result]) -> Result:
-        """Return what `work` answers. Raises StoreUnavailableError where Redis can't be reached or refuses."""
         import redis
 
         try:
-            return work(self._queue)
+            return work(self._cache.quick)
         except redis.RedisError as error:
+            self._judge(self._cache, error)
+            return fallback
+
+    def queue(self, work: Callable[[redis.Redis], Result]) -> Result:
+        """Return what `work` answers; a lost connection is retried, so `work` may be carried out more than once.
+
+        Raises StoreUnavailableError where Redis can't be reached or refuses; `work` may have been carried out even so.
+        """
+        import redis
+
+        # While the server is known to be away one short try is all that a request pays; it may just be back.
+        client = self._queue.quick if self._queue.away else self._queue.patient
+        try:
+            return work(client)
+        except redis.RedisError as error:
+            reason = self._judge(self._queue, error)
             raise StoreUnavailableError(
-                f"Redis can't be reached: {error}. Start it, or mend MEMORY_REDIS_URL."
+                f"Redis is {reason}: {error}. Look after the server that MEMORY_REDIS_URL names, or mend the setting."
             ) from error
+
+    def health(self) -> RedisHealth:
+        """Ask the servers how they are; costs a few milliseconds, and not more than `cache` where one is away."""
+        hits, misses = _reads()
+        reads = hits + misses
+        rate = hits / reads if reads else None
+        found = self.cache(_look, None)
+        queue_connected = found is not None if self._queue is self._cache else self._answers(self._queue)
+        if found is None:
+            return RedisHealth(
+                connected=False, queue_connected=queue_connected, hits=hits, misses=misses, hit_rate=rate
+            )
+        info, keys_count = found
+        self._cache.run_id = str(info["run_id"])
+        metrics.redis_connected.set(1 if queue_connected else 0)
+        limit = int(info.get("maxmemory", 0)) or None
+        used = int(info["used_memory"])
+        return RedisHealth(
+            connected=True,
+            queue_connected=queue_connected,
+            version=str(info["redis_version"]),
+            run_id=str(info["run_id"]),
+            uptime_seconds=int(info["uptime_in_seconds"]),
+            keys_count=keys_count,
+            memory_used=used,
+            memory_limit=limit,
+            fill=used / limit if limit else None,
+            evicted_keys=int(info["evicted_keys"]),
+            hits=hits,
+            misses=misses,
+            hit_rate=rate,
+        )
 
     # -- values that are dropped on change --
 
     def get_value(self, key: str, kind: type[Result], *, cache: str) -> Result | None:
         """Return the value of `key` decoded as `kind`, None where there is none or Redis is away; count hit or miss."""
-        raw: Any = self.cache(lambda client: client.get(key), None)
-        found = raw is not None and raw != _DROPPED
-        metrics.cache_reads.labels(cache, "hit" if found else "miss").inc()
-        return msgspec.json.decode(raw, type=kind) if found else None
+        raw = self._raw(key)
+        value: Result | None = None
+        if raw is not None and raw != _DROPPED:
+            try:
+                value = msgspec.json.decode(raw, type=kind)
+            except msgspec.DecodeError:
+                # Another release wrote it. It is worth nothing, and would keep a new one from being stored.
+                metrics.cache_reads.labels(cache, "unreadable").inc()
+                self.cache(lambda client: client.delete(key), None)
+        metrics.cache_reads.labels(cache, "miss" if value is None else "hit").inc()
+        return value
 
     def was_dropped(self, key: str) -> bool:
         """Whether the value was dropped a moment ago, so that what replaces it must come from Postgres."""
-        raw: Any = self.cache(lambda client: client.get(key), None)
-        return bool(raw == _DROPPED)
+        return key in self._owed or self._raw(key) == _DROPPED
 
-    def warm_value(self, key: str, value: object, seconds: int) -> None:
-        """Store a value read from Postgres, unless there is one or it was dropped a moment ago."""
+    def warm_value(self, key: str, value: object, seconds: int | None = None) -> None:
+        """Store a value read from Postgres, unless there is one or it was dropped a moment ago.
+
+        It lives as long as its family says, or `seconds` where that is less. Raises ValueError for a key of no family.
+        """
+        lifetime = names.lifetime(key, seconds)
         encoded = msgspec.json.encode(value)
-        self.cache(lambda client: client.set(key, encoded, ex=seconds, nx=True), None)
+        if key not in self._owed:
+            self.cache(lambda client: client.set(key, encoded, ex=lifetime, nx=True), None)
 
     def drop_values(self, *keys: str) -> bool:
-        """Drop values, and keep readers that are under way from bringing them back. False where Redis is away."""
+        """Drop values, and keep readers that are under way from bringing them back.
 
-        def drop(client: redis.Redis) -> bool:
-            with client.pipeline(transaction=True) as pipeline:
-                for key in keys:
-                    pipeline.set(key, _DROPPED, px=_GUARD_MILLISECONDS)
-                pipeline.execute()
-            return True
+        False where Redis is away: then this process goes without these values and drops them as soon as Redis is back;
+        other processes may see them until then.
+        """
+        for key in keys:
+            names.lifetime(key)
+        with self._owed_lock:
+            self._owed.update(keys)
+        if not self.cache(lambda client: _drop(client, keys), False):
+            return False
+        with self._owed_lock:
+            self._owed.difference_update(keys)
+        return True
 
-        return self.cache(drop, False)
+    # -- inside --
+
+    def _raw(self, key: str) -> bytes | None:
+        if key in self._owed and not self.drop_values(key):
+            return None
+        raw: Any = self.cache(lambda client: client.get(key), None)
+        return raw if raw is None else bytes(raw)
+
+    def _drop_owed(self, client: redis.Redis) -> None:
+        with self._owed_lock:
+            owed = tuple(self._owed)
+        for start in range(0, len(owed), 1000):
+            _drop(client, owed[start : start + 1000])
+        with self._owed_lock:
+            self._owed.difference_update(owed)
+
+    def _judge(self, endpoint: Endpoint, error: redis.RedisError) -> str:
+        """Count a failure of the server and return its name; raise `error` again where the mistake is ours."""
+        from memory_pipeline.stores.redis.failures import Failure, failure_of
+
+        failure = failure_of(error)
+        if failure is None:
+            raise error
+        metrics.redis_failures.labels(failure.value).inc()
+        if failure is Failure.AWAY:
+            endpoint.lost(error)
+        return failure.value
+
+    def _answers(self, endpoint: Endpoint) -> bool:
+        import redis
+
+        if endpoint.away:
+            return False
+        try:
+            return bool(endpoint.quick.ping())
+        except redis.RedisError as error:
+            self._judge(endpoint, error)
+            return False
+
+
+def _look(client: redis.Redis) -> tuple[dict[str, Any], int]:
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.info()
+        pipeline.dbsize()
+        info, keys_count = pipeline.execute()
+    return info, keys_count
+
+
+def _drop(client: redis.Redis, keys: Iterable[str]) -> bool:
+    return bool(run(client, ("drop_values",), list(keys), [_DROPPED, _GUARD_MILLISECONDS]))
+
+
+def _reads() -> tuple[int, int]:
+    """Hits and misses of all caches of this process."""
+    counts = {"hit": 0, "miss": 0}
+    for metric in metrics.cache_reads.collect():
+        for sample in metric.samples:
+            result = sample.labels.get("result", "")
+            if sample.name.endswith("_total") and result in counts:
+                counts[result] += int(sample.value)
+    return counts["hit"], counts["miss"]

@@ -11,11 +11,12 @@ import psycopg
 import pytest
 
 from memory_pipeline.local.postgres import PostgresServer
-from memory_pipeline.model.errors import NotFoundError, StoreUnavailableError
+from memory_pipeline.model.errors import BusyError, NotFoundError, StoreUnavailableError
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.migrate import migrate
 from memory_pipeline.stores.postgres.tenants import display_name_of, ensure_tenant, ensure_user, find_user
 from memory_pipeline_tests.conftest import Database as Urls
+from memory_pipeline_tests.local.inspect import until
 
 
 @pytest.fixture
@@ -78,15 +79,90 @@ def test_a_restarted_server_is_used_again_without_reopening(postgres_server: Pos
             assert ensure_tenant(connection, "acme") == tenant_id
 
 
-def test_waiting_for_a_connection_has_an_end(database: Urls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memory_pipeline.stores.postgres.database._POOL_WAIT_SECONDS", 0.1)
+def test_waiting_for_a_connection_has_an_end_that_says_who_waited(database: Urls) -> None:
+    with Database(database.app_url, name="api", pool_size=1, wait_seconds=0.1) as app:
+        with (
+            app.transaction() as held,
+            pytest.raises(BusyError, match=r"all 1 Postgres connections of api are in use, .* within 0\.1 s"),
+            app.transaction(),
+        ):
+            pytest.fail("a second connection came out of a pool of one")
+        with app.transaction() as connection:
+            assert connection is held
+
+
+def test_a_connection_goes_to_who_waits_for_it(database: Urls) -> None:
+    with Database(database.app_url, pool_size=1, wait_seconds=60) as app, ThreadPoolExecutor(3) as threads:
+
+        def use() -> int:
+            with app.transaction() as connection:
+                return connection.info.backend_pid
+
+        with app.transaction() as held:
+            waiting = [threads.submit(use) for _ in range(3)]
+            until(lambda: app.pool_statistics.waiting == 3, "three callers wait")
+            assert app.pool_statistics == (1, 1, 0, 3)
+        assert {future.result() for future in waiting} == {held.info.backend_pid}
+        assert app.pool_statistics == (1, 0, 1, 0)
+
+
+def test_postgres_shows_what_a_connection_is_for(database: Urls) -> None:
+    with Database(database.app_url, name="memory-api auth") as app, app.transaction() as connection:
+        assert connection.execute("SHOW application_name").fetchone() == ("memory-api auth",)
+
+
+def test_a_statement_ends_when_its_time_is_up(database: Urls) -> None:
+    with Database(database.app_url, statement_seconds=0.1) as app:
+        with pytest.raises(BusyError, match=r"may take 0\.1 s: .*statement timeout"), app.transaction() as connection:
+            connection.execute("SELECT pg_sleep(60)")
+        with app.transaction() as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_cancelled_statement_of_an_unbounded_pool_stays_what_it_is(pipeline: Database) -> None:
+    def wait(connection: Connection) -> None:
+        connection.execute("SET LOCAL statement_timeout = 50")
+        connection.execute("SELECT pg_sleep(60)")
+
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        pipeline.in_tenant(uuid4(), wait)
+
+
+def test_a_transaction_after_closing_is_refused(database: Urls) -> None:
+    with Database(database.app_url) as app:
+        pass
+    with pytest.raises(StoreUnavailableError, match="are closed"), app.transaction():
+        pytest.fail("a closed database gave a connection")
+
+
+def test_closing_leaves_no_session_behind(database: Urls) -> None:
+    app = Database(database.app_url, name="to be closed").open()
+    with app.transaction(), app.transaction():
+        app.close()
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+
+        def sessions() -> object:
+            return admin.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'to be closed'"
+            ).fetchone()
+
+        until(lambda: sessions() == (0,), "all sessions of the pool have ended")
+
+
+def test_a_ping_measures_a_round_trip_and_leaves_no_transaction(pipeline: Database) -> None:
+    assert 0 < pipeline.ping() < 2
+    assert pipeline.pool_statistics == (4, 0, 1, 0)
+    with pipeline.transaction() as connection:
+        assert connection.info.transaction_status is psycopg.pq.TransactionStatus.INTRANS
+
+
+def test_a_ping_of_a_busy_pool_says_so(database: Urls) -> None:
     with (
-        Database(database.app_url, pool_size=1) as app,
+        Database(database.app_url, pool_size=1, wait_seconds=60) as app,
         app.transaction(),
-        pytest.raises(StoreUnavailableError, match="the pool is too small"),
-        app.transaction(),
+        pytest.raises(BusyError),
     ):
-        pytest.fail("a second connection came out of a pool of one")
+        app.ping(timeout_seconds=0.1)
 
 
 def test_a_deadlock_is_resolved_by_trying_again(pipeline: Database) -> None:

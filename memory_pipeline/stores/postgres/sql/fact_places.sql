@@ -1,21 +1,16 @@
--- Every fact of every slot that the window touches: its place in the order of time, and the place of what ends it.
+-- Every fact of every touched slot: its place in the order of time, and the place of what ends it.
 --
 -- What a fact says of its slot is an object ("lives_in": Lisbon), or, where the slot is about one thing
 -- ("preference:coffee"), merely yes or no. Another object affirmed later ends it, and so does the same one denied later.
 -- A denial ("no longer lives in Paris") ends nothing else, and holds until its own object is affirmed again.
 CREATE TEMPORARY TABLE fact_place ON COMMIT DROP AS
-WITH touched AS (
-    SELECT tenant_id, user_id, subject, slot, row_number() OVER () AS slot_number
-    FROM memories
-    WHERE kind = 'fact' AND slot IS NOT NULL AND day >= %(start)s AND day < %(end)s
-    GROUP BY tenant_id, user_id, subject, slot
-), facts AS (
+WITH facts AS (
     -- Withdrawn and failed facts have no say, but relations of before have to go: they get no place.
     SELECT m.tenant_id, m.memory_id, m.day, m.valid_from, t.slot_number, m.status IN ('active', 'superseded') AS counts,
            (m.raw_data ->> 'stated_valid_to')::timestamptz AS stated_valid_to,
-           CASE WHEN m.slot NOT LIKE '%%:%%' OR m.predicate = 'favourite' THEN lower(m.object) END AS value,
+           CASE WHEN m.slot NOT LIKE '%:%' OR m.predicate = 'favourite' THEN lower(m.object) END AS value,
            m.negated <> (m.predicate = 'dislikes') AS denied
-    FROM touched t
+    FROM touched_slot t
     JOIN memories m USING (tenant_id, user_id, subject, slot)
     WHERE m.kind = 'fact'
 ), placed AS (

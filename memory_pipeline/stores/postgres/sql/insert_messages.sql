@@ -1,5 +1,5 @@
--- Messages that are new, their conversations, their episode memories, and one event per conversation, in one statement:
--- all or nothing. Conversations without a new message are not made. Messages go in by id and conversations by theirs, so
+-- Messages that are new, their conversations, their episode memories, the jobs that ask for enrichment (where wanted), and
+-- one event per conversation, in one statement: all or nothing. Conversations without a new message are not made. Messages go in by id and conversations by theirs, so
 -- that two writers of the same ones wait for each other instead of deadlocking.
 WITH new_messages AS (
     INSERT INTO messages (tenant_id, message_id, conversation_id, user_id, source, source_message_id, role, speaker,
@@ -19,6 +19,7 @@ WITH new_messages AS (
     WHERE c.conversation_id IN (SELECT conversation_id FROM new_messages)
     ORDER BY c.conversation_id
     ON CONFLICT DO NOTHING
+    RETURNING conversation_id, created_at
 ), new_memories AS (
     INSERT INTO memories (tenant_id, memory_id, user_id, conversation_id, kind, status, content, content_hash, day,
                           source_message_ids, project)
@@ -29,6 +30,13 @@ WITH new_messages AS (
     JOIN new_messages USING (message_id)
     CROSS JOIN LATERAL (SELECT i.memory_speaker || ': ' || i.content AS content) e
     WHERE i.memory_id IS NOT NULL
+), new_jobs AS (
+    INSERT INTO memory_jobs (tenant_id, job_type, subject_id, user_id, day, correlation_id)
+    SELECT current_tenant_id(), 'enrich_and_embed', i.memory_id, i.user_id, (i.sent_at AT TIME ZONE 'UTC')::date,
+           %(correlation_id)s
+    FROM incoming i
+    JOIN new_messages USING (message_id)
+    WHERE %(with_jobs)s AND i.memory_id IS NOT NULL
 ), log AS (
     INSERT INTO events (tenant_id, kind, actor, subject_id, correlation_id, detail)
     SELECT current_tenant_id(), 'messages_ingested', %(actor)s, conversation_id, %(correlation_id)s,
@@ -36,4 +44,6 @@ WITH new_messages AS (
     FROM new_messages
     GROUP BY conversation_id
 )
-SELECT count(*) FROM new_messages
+SELECT (SELECT count(*) FROM new_messages),
+       (SELECT array_agg(conversation_id) FROM new_conversations),
+       (SELECT array_agg(created_at) FROM new_conversations)

@@ -1,0 +1,76 @@
+"""The FastAPI application over opened services."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from memory_pipeline import __version__, logs
+from memory_pipeline.api import errors
+from memory_pipeline.api.middleware import RequestFrame
+from memory_pipeline.model.identity import Principal
+from memory_pipeline.serving.services import Services
+
+PREFIX = "/api/v1/memory"
+
+_bearer = HTTPBearer(
+    auto_error=False, description="A JWT of a trusted issuer; `memory-pipeline users token` prints one for trying."
+)
+
+
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def correlation_id_of(request: Request) -> UUID:
+    """The id that this request's log lines, events and jobs carry, and that its answer names."""
+    correlation_id: UUID = request.state.correlation_id
+    return correlation_id
+
+
+def principal_of(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """Who is asking; raises what becomes 401, 403 or 503."""
+    services = services_of(request)
+    services.require_enabled()
+    token = credentials.credentials if credentials is not None else None
+    principal = services.sessions.authenticate(token, correlation_id_of(request))
+    logs.bind(tenant_id=principal.tenant_id, user_id=principal.user_id)
+    return principal
+
+
+Caller = Annotated[Principal, Depends(principal_of)]
+OpenServices = Annotated[Services, Depends(services_of)]
+CorrelationId = Annotated[UUID, Depends(correlation_id_of)]
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the application; the services are opened and closed by the caller."""
+    from memory_pipeline.api.routes import conversations, messages, operations
+
+    app = FastAPI(
+        title="memory_pipeline",
+        version=__version__,
+        description="Long-term memory for chat products: post messages, read conversations.",
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=f"{PREFIX}/docs",
+        redoc_url=None,
+    )
+    app.state.services = services
+    errors.install(app)
+    for module in (messages, conversations, operations):
+        app.include_router(module.router)
+    app.add_middleware(_Framed, max_bytes=services.settings.api_max_request_bytes)
+    return app
+
+
+class _Framed(RequestFrame):
+    """Starlette passes keyword arguments only."""
+
+    def __init__(self, app: Any, *, max_bytes: int) -> None:
+        super().__init__(app, max_bytes)

@@ -1,0 +1,271 @@
+"""`identity`, `users`, `tenants`: who may use the stack, and as whom."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
+
+from rich.markup import escape
+
+from memory_pipeline.commands.output import out, print_json, table
+from memory_pipeline.commands.session import running_stack
+from memory_pipeline.local.issuer import (
+    DEVELOPMENT_ISSUER,
+    ensure_development_issuer,
+    has_development_issuer,
+    sign_token,
+    subject_of,
+)
+from memory_pipeline.model.errors import ConflictError, NotFoundError, SettingsError
+from memory_pipeline.serving import administration
+from memory_pipeline.serving.issuers import load_issuers
+from memory_pipeline.settings import Settings, load_settings
+from memory_pipeline.stores.postgres import directory
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.tenants import User, find_user, tenant_id_of
+from memory_pipeline.stores.redis.manager import RedisManager
+
+_LISTED = 1000
+
+
+class _Stores(NamedTuple):
+    settings: Settings
+    database: Database
+    redis: RedisManager
+
+
+@contextmanager
+def _stores() -> Iterator[_Stores]:
+    with running_stack() as settings:
+        assert settings.postgres_pipeline_url is not None  # running_stack sets every URL
+        assert settings.redis_url is not None
+        with (
+            Database(settings.postgres_pipeline_url, role="memory_pipeline", pool_size=2) as database,
+            RedisManager(settings.redis_url, cache_url=settings.redis_cache_url) as redis,
+        ):
+            yield _Stores(settings, database, redis)
+
+
+def _actor() -> str:
+    """How events name who ran the command."""
+    return f"admin:{getpass.getuser()}"
+
+
+def _user(database: Database, email: str, tenant: str | None) -> User:
+    with database.transaction() as connection:
+        return find_user(connection, email, tenant)
+
+
+def _shown(text: str | None) -> str:
+    """A table cell of what others wrote: neither markup nor control characters of theirs reach the terminal."""
+    return escape("".join(char if char.isprintable() else "?" for char in text or ""))
+
+
+# -- identity --
+
+
+def identity_list_command(
+    state: Literal["pending", "linked", "revoked"] | None, tenant: str | None, email: str | None, *, json: bool
+) -> int:
+    """List identities, the newest first."""
+    with _stores() as stores, stores.database.transaction() as connection:
+        rows = directory.list_identities(connection, state=state, tenant=tenant, email=email, limit=_LISTED)
+    if json:
+        print_json([row._asdict() for row in rows])
+        return 0
+    grid = table("Identities", "subject", "issuer", "state", "user", "tenant", "e-mail hint", "first seen")
+    for row in rows:
+        first_seen = f"{row.first_seen_at:%Y-%m-%d %H:%M}"
+        cells = (row.subject, row.issuer, row.state, row.email, row.tenant, row.email_hint, first_seen)
+        grid.add_row(*map(_shown, cells))
+    out.print(grid)
+    if len(rows) == _LISTED:
+        out.print(f"the newest {_LISTED:,}; there may be more.")
+    return 0
+
+
+def identity_link_command(
+    subject: str, issuer: str | None, email: str, tenant: str | None, *, unseen: bool, json: bool
+) -> int:
+    """Link a subject to a user."""
+    if unseen and issuer is None:
+        raise NotFoundError("a subject that never came needs its --issuer named.")
+    with _stores() as stores:
+        user = _user(stores.database, email, tenant)
+        issuer = issuer or _only_issuer_of(stores.database, subject)
+        changed = administration.link_identity(
+            stores.database, stores.redis, issuer, subject, user, actor=_actor(), unseen=unseen
+        )
+    if json:
+        print_json({"issuer": issuer, "subject": subject, "user_id": user.user_id, "changed": changed})
+    else:
+        what = "is" if changed else "was already"
+        out.print(f"{subject} {what} linked to {user.email} of {user.tenant_slug}", highlight=False, markup=False)
+    return 0
+
+
+def identity_revoke_command(subject: str, issuer: str | None, *, json: bool) -> int:
+    """Refuse a subject from now on and end its sessions."""
+    with _stores() as stores:
+        issuer = issuer or _only_issuer_of(stores.database, subject)
+        ended = administration.revoke_identity(stores.database, stores.redis, issuer, subject, actor=_actor())
+    if json:
+        print_json({"issuer": issuer, "subject": subject, "sessions_ended": ended})
+    else:
+        out.print(f"{subject} is revoked, {ended:,} sessions ended", highlight=False, markup=False)
+    return 0
+
+
+def _only_issuer_of(database: Database, subject: str) -> str:
+    with database.transaction() as connection:
+        issuers = directory.issuers_of(connection, subject)
+    if not issuers:
+        raise NotFoundError(f"there is no subject {subject!r}: see `memory-pipeline identity list`.")
+    if len(issuers) > 1:
+        raise NotFoundError(f"{subject!r} is a subject of several issuers ({', '.join(issuers)}): name one, --issuer.")
+    return issuers[0]
+
+
+# -- users --
+
+
+def users_list_command(tenant: str | None, *, json: bool) -> int:
+    """List users with their roles."""
+    with _stores() as stores, stores.database.transaction() as connection:
+        rows = directory.list_users(connection, tenant)
+    if json:
+        print_json([row._asdict() for row in rows])
+        return 0
+    grid = table("Users", "e-mail", "tenant", "name", "status", "roles", "identities")
+    for row in rows:
+        cells = (row.email, row.tenant, row.display_name, row.status, ", ".join(row.roles), str(row.identities))
+        grid.add_row(*map(_shown, cells))
+    out.print(grid)
+    return 0
+
+
+def users_add_command(email: str, tenant: str, name: str | None, *, json: bool) -> int:
+    """Add a user to a tenant."""
+    with _stores() as stores:
+        with stores.database.transaction() as connection:
+            tenant_id = tenant_id_of(connection, tenant)
+        added = administration.add_user(stores.database, tenant_id, email, name, actor=_actor())
+        user = _user(stores.database, email, tenant)
+    if json:
+        print_json({"user_id": user.user_id, "tenant": tenant, "email": user.email, "added": added is not None})
+    else:
+        out.print(f"{user.email} {'is' if added else 'was already'} a user of {tenant}", highlight=False, markup=False)
+    return 0
+
+
+def users_status_command(email: str, tenant: str | None, status: Literal["active", "disabled"], *, json: bool) -> int:
+    """Let a user in, or refuse them."""
+    with _stores() as stores:
+        user = _user(stores.database, email, tenant)
+        changed = administration.set_user_status(stores.database, stores.redis, user, status, actor=_actor())
+    if json:
+        print_json({"user_id": user.user_id, "tenant": user.tenant_slug, "status": status, "changed": changed})
+    else:
+        out.print(f"{user.email} of {user.tenant_slug} {'is' if changed else 'was already'} {status}", highlight=False)
+    return 0
+
+
+def users_token_command(email: str, tenant: str | None, lifetime_seconds: int, *, create: bool, json: bool) -> int:
+    """Print a token of the development issuer for a user, and link its identity to them."""
+    embedded = load_settings().postgres_app_url is None
+    with _stores() as stores:
+        home = stores.settings.home
+        if embedded and stores.settings.issuers_file is None:
+            ensure_development_issuer(home)
+        _check_development_issuer(stores.settings)
+        user = _user_or_new(stores.database, email, tenant) if create else _user(stores.database, email, tenant)
+        _link_development_identity(stores, user)
+        token = sign_token(home, user.user_id, email=user.email, lifetime_seconds=lifetime_seconds)
+    if json:
+        expires_at = datetime.now(UTC) + timedelta(seconds=lifetime_seconds)
+        print_json({"token": token, "user_id": user.user_id, "tenant": user.tenant_slug, "expires_at": expires_at})
+    else:
+        print(token)  # alone on standard output, for $(…)
+    return 0
+
+
+def _check_development_issuer(settings: Settings) -> None:
+    """Say what is missing before anything is written."""
+    if not has_development_issuer(settings.home):
+        raise SettingsError(
+            f"{settings.home} has no development issuer: `memory-pipeline up` on this home makes one. "
+            "Where a provider of your own signs the tokens, take one of those."
+        )
+    if DEVELOPMENT_ISSUER not in {issuer.issuer for issuer in load_issuers(settings)}:
+        raise SettingsError(
+            f"the issuers file of this stack does not trust {DEVELOPMENT_ISSUER}, so its tokens would be refused: "
+            "take a token of an issuer that it names."
+        )
+
+
+def _user_or_new(database: Database, email: str, tenant: str | None) -> User:
+    with database.transaction() as connection:
+        known = directory.tenants_of(connection, email)
+    if tenant in known or (tenant is None and known):
+        return _user(database, email, tenant)
+    slug = tenant or "default"
+    tenant_id, _ = administration.add_tenant(database, slug, None, actor=_actor())
+    administration.add_user(database, tenant_id, email, None, actor=_actor())
+    return _user(database, email, slug)
+
+
+def _link_development_identity(stores: _Stores, user: User) -> None:
+    subject = subject_of(user.user_id)
+    with stores.database.transaction() as connection:
+        found = directory.lock_identity(connection, DEVELOPMENT_ISSUER, subject)
+    if found is not None and found.state == "revoked":
+        raise ConflictError(
+            f"the development login of {user.email} was revoked: `memory-pipeline identity link {subject} "
+            f"--user {user.email} --tenant {user.tenant_slug}` takes that back."
+        )
+    administration.link_identity(
+        stores.database, stores.redis, DEVELOPMENT_ISSUER, subject, user, actor=_actor(), unseen=True
+    )
+
+
+# -- tenants --
+
+
+def tenants_list_command(*, json: bool) -> int:
+    """List tenants."""
+    with _stores() as stores, stores.database.transaction() as connection:
+        rows = directory.list_tenants(connection)
+    if json:
+        print_json([row._asdict() for row in rows])
+        return 0
+    grid = table("Tenants", "slug", "name", "status", "users", "since")
+    for row in rows:
+        cells = (row.slug, row.name, row.status, f"{row.users:,}", f"{row.created_at:%Y-%m-%d}")
+        grid.add_row(*map(_shown, cells))
+    out.print(grid)
+    return 0
+
+
+def tenants_add_command(slug: str, name: str | None, *, json: bool) -> int:
+    """Add a tenant."""
+    with _stores() as stores:
+        tenant_id, added = administration.add_tenant(stores.database, slug, name, actor=_actor())
+    if json:
+        print_json({"tenant_id": tenant_id, "slug": slug, "added": added})
+    else:
+        out.print(f"{slug} {'is' if added else 'was already'} a tenant", highlight=False)
+    return 0
+
+
+def tenants_status_command(slug: str, status: Literal["active", "suspended"], *, json: bool) -> int:
+    """Let the users of a tenant in, or refuse them all."""
+    with _stores() as stores:
+        changed = administration.set_tenant_status(stores.database, stores.redis, slug, status, actor=_actor())
+    if json:
+        print_json({"slug": slug, "status": status, "changed": changed})
+    else:
+        out.print(f"{slug} {'is' if changed else 'was already'} {status}", highlight=False)
+    return 0

@@ -1,0 +1,24 @@
+"""The API (`memory-pipeline api`) as our child."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from memory_pipeline.local.http_child import HttpChild
+
+
+class ApiServer(HttpChild):
+    """The API process on 127.0.0.1."""
+
+    def __init__(self, log: Path, *, port: int, env: Mapping[str, str]) -> None:
+        super().__init__(
+            "the API",
+            [sys.executable, "-P", "-m", "memory_pipeline.cli", "api"],
+            log,
+            port=port,
+            port_setting="MEMORY_API_PORT",
+            path="/api/v1/memory/health",
+            env={**env, "MEMORY_API_HOST": "127.0.0.1", "MEMORY_API_PORT": str(port)},
+        )

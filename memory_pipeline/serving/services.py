@@ -1,0 +1,320 @@
+"""Everything that answers applications, opened from the settings once per API process."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal, Self
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from memory_pipeline import metrics
+from memory_pipeline.model.errors import SettingsError, StoreUnavailableError
+from memory_pipeline.model.identity import Principal
+from memory_pipeline.model.records import BufferedWrite, IncomingMessage
+from memory_pipeline.model.validation import Limits
+from memory_pipeline.model.window import NamedMemories, NamedMemory
+from memory_pipeline.serving import conversations, messages
+from memory_pipeline.serving.buffering import accept_write
+from memory_pipeline.serving.chores import Chores
+from memory_pipeline.serving.health import CacheReport, HealthReport, QueueReport, Remembered, StoreHealth, look
+from memory_pipeline.serving.issuers import load_issuers
+from memory_pipeline.serving.messages import MessageOwner, NewMessage, TakenMessage
+from memory_pipeline.serving.permissions import require_permission
+from memory_pipeline.serving.replayer import Replayer
+from memory_pipeline.serving.sessions import Sessions
+from memory_pipeline.serving.tokens import TokenVerifier
+from memory_pipeline.serving.wiring import Wiring
+from memory_pipeline.settings import Settings
+from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stages.refresh import refresh
+from memory_pipeline.stages.refusals import RefusalLog
+from memory_pipeline.stores.postgres.conversations import Deleted, owed_invalidations, settle_invalidations
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.job_reports import job_stats
+from memory_pipeline.stores.postgres.tenants import display_name_of
+from memory_pipeline.stores.redis.buffer import WriteBuffer
+from memory_pipeline.stores.redis.conversations import ConversationCache
+from memory_pipeline.stores.redis.manager import RedisManager
+
+log = structlog.get_logger(__name__)
+
+_POOL_WAIT_SECONDS = 2.0
+_STATEMENT_SECONDS = 5.0
+_WRITER_SECONDS = 12.0
+"""From the announcement to the end of a transaction there are two statements at most."""
+_INVALIDATIONS_AT_ONCE = 500
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """The answer to posted messages."""
+
+    status: Literal["durable", "buffered"]
+    correlation_id: UUID
+    messages: list[TakenMessage]
+
+
+class Services:
+    """Stores, caches, identity, write buffer and chores of one API process. A context manager."""
+
+    def __init__(self, settings: Settings, *, settle_seconds: float = _WRITER_SECONDS) -> None:
+        """`settle_seconds`: how long conversations are not cached by a Redis that was just started or emptied."""
+        self.settings = settings
+        self._settle_seconds = settle_seconds
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        settings = self.settings
+        with ExitStack() as opening:
+            self.pipeline = opening.enter_context(Pipeline(settings))
+            self.database = opening.enter_context(self._app_database(settings.api_pool_size))
+            self._background = opening.enter_context(
+                Database(
+                    _required(settings.postgres_pipeline_url, "MEMORY_POSTGRES_PIPELINE_URL"),
+                    role="memory_pipeline",
+                    pool_size=settings.background_pool_size,
+                    wait_seconds=_POOL_WAIT_SECONDS,
+                )
+            )
+            self._auth_database = opening.enter_context(self._app_database(settings.auth_pool_size))
+            self.redis = opening.enter_context(
+                RedisManager(_required(settings.redis_url, "MEMORY_REDIS_URL"), cache_url=settings.redis_cache_url)
+            )
+            self.cache = ConversationCache(
+                self.redis, writer_seconds=_WRITER_SECONDS, settle_seconds=self._settle_seconds
+            )
+            verifier = TokenVerifier(load_issuers(settings), settings.token_leeway_seconds)
+            self.sessions = Sessions(
+                self._auth_database, self.redis, verifier, session_seconds=settings.session_seconds
+            )
+            self.buffer = WriteBuffer(
+                self.redis, settings.buffer_max_writes, settings.buffer_max_bytes, enabled=settings.buffer_enabled
+            )
+            self._wiring = opening.enter_context(
+                Wiring(
+                    "api",
+                    {
+                        "MEMORY_POSTGRES_APP_URL": self.database,
+                        "MEMORY_POSTGRES_PIPELINE_URL": self._background,
+                    },
+                    self.redis,
+                )
+            )
+            self._refusals = RefusalLog(self.database)
+            self._refreshing = threading.Lock()
+            self._replayer = Replayer(self.buffer, self._background, self._replay)
+            self._replayer.start()
+            opening.callback(self._replayer.stop)
+            opening.enter_context(Chores({"cache_invalidations": self._settle_invalidations}))
+            self._health = Remembered(self._look_around)
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def _app_database(self, size: int) -> Database:
+        url = _required(self.settings.postgres_app_url, "MEMORY_POSTGRES_APP_URL")
+        return Database(
+            url,
+            role="memory_app",
+            pool_size=size,
+            wait_seconds=_POOL_WAIT_SECONDS,
+            statement_seconds=_STATEMENT_SECONDS,
+        )
+
+    # -- what requests ask for --
+
+    def require(self, principal: Principal, permission: str, correlation_id: UUID | None = None) -> None:
+        """Raise ForbiddenError where the user lacks a permission."""
+        require_permission(principal, permission, self._refusals, correlation_id=correlation_id)
+
+    def require_enabled(self) -> None:
+        """Raise where the whole system is switched off."""
+        if not self.settings.system_enabled:
+            raise StoreUnavailableError("the system is switched off (MEMORY_SYSTEM_ENABLED=false).")
+
+    def post_messages(self, principal: Principal, posted: Sequence[NewMessage], correlation_id: UUID) -> Taken:
+        """Store messages, or buffer them while Postgres is away."""
+        self.require(principal, "messages:write")
+        now = datetime.now(UTC)
+        limits = Limits.at(
+            now,
+            partition_start=self.settings.partition_start,
+            max_message_bytes=self.settings.max_message_bytes,
+        )
+        prepared = messages.prepare(principal.user_id, posted, limits, now)
+        owner = MessageOwner.of(principal)
+        try:
+            written = self._write(owner, prepared, principal.actor, correlation_id)
+        except StoreUnavailableError as error:
+            log.warning("postgres_away", message=str(error))
+            self._buffer(principal, prepared, limits, now, correlation_id)
+            metrics.messages_ingested.labels("buffered").inc(len(prepared))
+            return Taken("buffered", correlation_id, messages.buffered(owner, prepared))
+        metrics.messages_ingested.labels("durable").inc(len(prepared))
+        log.info("messages_ingested", messages=len(prepared), inserted=written.inserted)
+        return Taken("durable", correlation_id, written.taken)
+
+    def read_conversation(
+        self, principal: Principal, conversation_id: UUID, limit: int, before_id: UUID | None
+    ) -> bytes:
+        """Return a conversation with its newest messages, as JSON."""
+        self.require(principal, "conversations:read")
+        return conversations.read(
+            self.database, self.cache, principal, conversation_id, limit=limit, before_id=before_id
+        )
+
+    def list_conversations(self, principal: Principal, limit: int, after_id: UUID | None) -> bytes:
+        """Return a page of the user's conversations, as JSON."""
+        self.require(principal, "conversations:read")
+        return conversations.list_page(self.database, principal, limit, after_id)
+
+    def delete_conversation(self, principal: Principal, conversation_id: UUID, correlation_id: UUID) -> Deleted:
+        """Delete a conversation and all that was derived from it."""
+        self.require(principal, "conversations:delete")
+        deleted = conversations.delete(self.database, self.cache, principal, conversation_id, correlation_id)
+        log.info("conversation_deleted", conversation_id=str(conversation_id), messages=deleted.messages)
+        return deleted
+
+    def health(self) -> HealthReport:
+        """Return how everything is; at most a second old."""
+        return self._health.get()
+
+    def cache_stats(self) -> CacheReport:
+        """Return how large the caches are and how often they answered."""
+        health = self.redis.health()
+        return CacheReport(
+            health.connected, health.keys_count, health.memory_used, health.hits, health.misses, health.hit_rate
+        )
+
+    # -- writing --
+
+    def _write(
+        self, owner: MessageOwner, prepared: Sequence[IncomingMessage], actor: str, correlation_id: UUID
+    ) -> messages.Written:
+        """Write through one of two doors: by a job for the worker, or enriched and indexed before this returns."""
+        if self.settings.worker_enabled:
+            return messages.ingest_block_async(
+                self.database, self.cache, owner, prepared, actor=actor, correlation_id=correlation_id
+            )
+        return messages.ingest_block(
+            self.database,
+            self.cache,
+            owner,
+            prepared,
+            actor=actor,
+            correlation_id=correlation_id,
+            refresh=self._refresh,
+        )
+
+    def _refresh(self, memories: Sequence[NamedMemory]) -> None:
+        # One at a time: the embedder uses every core there is, and two would only wait for each other.
+        with self._refreshing:
+            refresh(self.pipeline, NamedMemories.of(memories))
+
+    def _buffer(
+        self,
+        principal: Principal,
+        prepared: Sequence[IncomingMessage],
+        limits: Limits,
+        received_at: datetime,
+        correlation_id: UUID,
+    ) -> None:
+        accept_write(
+            self.buffer,
+            limits,
+            BufferedWrite(
+                tenant_id=principal.tenant_id,
+                user_id=principal.user_id,
+                issuer=principal.issuer,
+                subject=principal.subject,
+                correlation_id=correlation_id,
+                received_at=received_at,
+                messages=tuple(prepared),
+            ),
+        )
+        self._replayer.wake()
+
+    def _replay(self, entry: BufferedWrite) -> int:
+        """Write a buffered request as the direct path does; return how many of its messages were new."""
+        with self._background.tenant_transaction(entry.tenant_id) as connection:
+            display_name = display_name_of(connection, entry.tenant_id, entry.user_id)
+        owner = MessageOwner(entry.tenant_id, entry.user_id, display_name)
+        return self._write(owner, entry.messages, f"user:{entry.user_id}", entry.correlation_id).inserted
+
+    # -- chores and health --
+
+    def _settle_invalidations(self) -> None:
+        """Have the cache let go of conversations that were written while Redis did not answer."""
+        with self._background.transaction() as connection:
+            owed = owed_invalidations(connection, _INVALIDATIONS_AT_ONCE)
+        if owed and self.cache.drop([conversation_id for _id, conversation_id in owed]):
+            with self._background.transaction() as connection:
+                settle_invalidations(connection, [invalidation_id for invalidation_id, _conversation in owed])
+
+    def _look_around(self) -> HealthReport:
+        stores: dict[str, StoreHealth] = {
+            "postgres": look(self._postgres_health),
+            "redis": look(self._redis_health),
+            "chroma": look(self._chroma_health),
+        }
+        queue = self._queue_stats() if stores["postgres"].ok else None
+        wiring = self._wiring.report
+        buffer = self._buffer_stats()
+        return HealthReport(
+            ok=stores["postgres"].ok and wiring.ok and not buffer.get("alarm"),
+            system_enabled=self.settings.system_enabled,
+            worker_enabled=self.settings.worker_enabled,
+            worker_running=any(other.process == "worker" for other in wiring.others),
+            stores=stores,
+            queue_stats=queue,
+            cache=self.cache_stats(),
+            buffer=buffer,
+            wiring={"result": wiring.result, "message": wiring.message, "fingerprint": str(wiring.fingerprint)},
+        )
+
+    def _postgres_health(self) -> str:
+        self._background.ping()
+        return "answers as memory_pipeline"
+
+    def _redis_health(self) -> str:
+        health = self.redis.health()
+        if not health.connected:
+            raise StoreUnavailableError(
+                "Redis does not answer; requests go on without caches, and writes can't be buffered."
+            )
+        return f"version {health.version}"
+
+    def _chroma_health(self) -> str:
+        self.pipeline.chroma.heartbeat()
+        return "answers"
+
+    def _queue_stats(self) -> QueueReport:
+        with self._background.transaction() as connection:
+            counts = Counter[str]()
+            for stat in job_stats(connection):
+                counts[stat.state] += stat.jobs
+        return QueueReport(**counts)
+
+    def _buffer_stats(self) -> Mapping[str, Any]:
+        enabled = self.settings.buffer_enabled
+        try:
+            stats = self.buffer.stats()
+        except StoreUnavailableError as error:
+            return {"enabled": enabled, "problem": str(error)}
+        return {"enabled": enabled, **msgspec.to_builtins(stats)}
+
+
+def _required(url: str | None, name: str) -> str:
+    if url is None:
+        raise SettingsError(f"{name} is not set; the API needs it. `memory-pipeline up` sets it.")
+    return url

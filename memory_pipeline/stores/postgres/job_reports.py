@@ -1,0 +1,183 @@
+"""Looking into the ledger and tidying it: what waits and since when, lists for people, dead jobs, old completed ones.
+
+memory_pipeline sees every tenant's jobs here, memory_app its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from memory_pipeline.model.errors import NotFoundError
+from memory_pipeline.model.jobs import WORKER_TYPES, JobKey, JobState, JobType
+from memory_pipeline.stores.postgres.database import Connection
+from memory_pipeline.stores.postgres.migrate import PACKAGE
+from memory_pipeline.stores.sqlfiles import sql
+
+
+class JobStat(NamedTuple):
+    """Jobs of one type in one state; completed ones until they are compacted."""
+
+    job_type: JobType
+    state: JobState
+    jobs: int
+    oldest_age: timedelta | None
+    """Since the oldest was added; None where nothing waits any more (completed, dead)."""
+
+
+class Backlog(NamedTuple):
+    """What is due and unclaimed."""
+
+    due: int
+    oldest_seconds: float
+    """How long the oldest has been due; 0 where nothing is."""
+    unpublished: int
+    oldest_unpublished_seconds: float
+    """How far the relay is behind."""
+
+
+class DayBacklog(NamedTuple):
+    """What is due of one type for one day."""
+
+    day: date
+    job_type: JobType
+    jobs: int
+    oldest_seconds: float
+
+
+class DeadClass(NamedTuple):
+    """Dead jobs of one type that failed in one way last."""
+
+    job_type: JobType
+    error_class: str
+    jobs: int
+    oldest: datetime
+    newest: datetime
+
+
+class Job(NamedTuple):
+    """A whole row of the ledger but for its claim token."""
+
+    tenant_id: UUID
+    job_id: UUID
+    job_type: JobType
+    state: JobState
+    priority: int
+    subject_id: UUID | None
+    user_id: UUID | None
+    day: date
+    payload: dict[str, Any]
+    attempts: int
+    claimed_alone: bool
+    available_at: datetime
+    published_at: datetime | None
+    claimed_by: str | None
+    lease_until: datetime | None
+    error_class: str | None
+    error_text: str | None
+    correlation_id: UUID
+    created_at: datetime
+    finished_at: datetime | None
+
+
+def job_stats(connection: Connection) -> list[JobStat]:
+    """Return how many jobs there are by type and state."""
+    with connection.cursor(row_factory=class_row(JobStat)) as cursor:
+        return cursor.execute("SELECT job_type, state, jobs, oldest_age FROM get_memory_job_stats()").fetchall()
+
+
+def backlog(connection: Connection) -> Backlog:
+    """Return what waits for a worker and for the relay, and since when; takes time with the number that waits."""
+    with connection.cursor(row_factory=class_row(Backlog)) as cursor:
+        return cursor.execute(sql(PACKAGE, "jobs_backlog")).fetchall()[0]
+
+
+def backlog_by_day(connection: Connection) -> list[DayBacklog]:
+    """Return what is due by day and type, in that order."""
+    with connection.cursor(row_factory=class_row(DayBacklog)) as cursor:
+        return cursor.execute(sql(PACKAGE, "jobs_by_day")).fetchall()
+
+
+def dead_by_class(connection: Connection) -> list[DeadClass]:
+    """Return the dead jobs by type and error class, most frequent first."""
+    with connection.cursor(row_factory=class_row(DeadClass)) as cursor:
+        return cursor.execute(sql(PACKAGE, "jobs_dead_by_class")).fetchall()
+
+
+def list_jobs(
+    connection: Connection,
+    *,
+    states: Sequence[JobState] | None = None,
+    job_type: JobType | None = None,
+    error_class: str | None = None,
+    before: UUID | None = None,
+    limit: int = 100,
+) -> list[Job]:
+    """Return a page of jobs, the newest first; `before` is the last job id of the page before."""
+    with connection.cursor(row_factory=class_row(Job)) as cursor:
+        return cursor.execute(
+            sql(PACKAGE, "jobs_list"),
+            {
+                "states": None if states is None else list(states),
+                "job_type": job_type,
+                "error_class": error_class,
+                "before": before,
+                "limit": limit,
+            },
+        ).fetchall()
+
+
+def show_job(connection: Connection, job_id: UUID) -> Job:
+    """Return one job. Raises NotFoundError."""
+    with connection.cursor(row_factory=class_row(Job)) as cursor:
+        found = cursor.execute(sql(PACKAGE, "jobs_show"), {"job_id": job_id}).fetchone()
+    if found is None:
+        raise NotFoundError(
+            f"there is no job {job_id}: completed ones are kept for MEMORY_JOB_RETENTION_DAYS. "
+            "`memory-pipeline jobs list` shows those there are."
+        )
+    return found
+
+
+def database_now(connection: Connection) -> datetime:
+    """Return the time by the database's clock."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now
+
+
+def retry_dead(
+    connection: Connection,
+    *,
+    died_before: datetime,
+    limit: int,
+    job_types: Sequence[JobType] = WORKER_TYPES,
+    error_class: str | None = None,
+    job_id: UUID | None = None,
+) -> list[JobKey]:
+    """Make a page of dead jobs pending again, with all their attempts, the longest dead first; return which.
+
+    To retry many: take `database_now` once as `died_before`, then call with a pause in between, a transaction each,
+    until fewer than `limit` come back. Stopped in the middle, it is simply begun again.
+    """
+    rows = connection.execute(
+        sql(PACKAGE, "jobs_retry_dead"),
+        {
+            "died_before": died_before,
+            "limit": limit,
+            "job_types": list(job_types),
+            "error_class": error_class,
+            "job_id": job_id,
+        },
+    ).fetchall()
+    return [JobKey(*row) for row in rows]
+
+
+def compact_completed(connection: Connection, retention_days: float, *, limit: int = 10_000) -> int:
+    """Delete up to `limit` jobs that were completed longer ago; return how many. Dead jobs are never deleted."""
+    return connection.execute(sql(PACKAGE, "jobs_compact"), {"retention_days": retention_days, "limit": limit}).rowcount

@@ -1,0 +1,9 @@
+-- Of these memories, the episodes that this version of the enricher has not read.
+SELECT m.day, m.tenant_id, m.memory_id, octet_length(m.content) AS bytes
+FROM unnest(%(tenant_ids)s::uuid[], %(memory_ids)s::uuid[]) AS n (tenant_id, memory_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM memories m WHERE m.tenant_id = n.tenant_id AND m.memory_id = n.memory_id OFFSET 0
+) m
+WHERE m.kind = 'episode'
+  AND (m.status = 'pending_enrichment' OR m.status = 'active' AND m.enricher IS DISTINCT FROM %(enricher)s)
+ORDER BY m.day, m.tenant_id, m.memory_id
