@@ -68,16 +68,24 @@ class Wiring:
     """The check of one process. As a context manager it refuses at the start and announces until the end.
 
     `databases` are the process's connections by the name of the setting each comes from. Without Redis, or with one
-    that is away, only these are compared.
+    that is away, only these are compared. `host` is how this machine is named to people and tells processes with one
+    pid apart; None asks the system.
     """
 
-    def __init__(self, process: ProcessName, databases: Mapping[str, Database], redis: RedisManager | None) -> None:
+    def __init__(
+        self,
+        process: ProcessName,
+        databases: Mapping[str, Database],
+        redis: RedisManager | None,
+        *,
+        host: str | None = None,
+    ) -> None:
         if not databases:
             raise WiringError("there is no database to compare: name at least one connection.")
         self._databases = dict(databases)
         self._redis = redis
         self._process = process
-        self._host = socket.gethostname()
+        self._host = host or socket.gethostname()
         self._pid = os.getpid()
         self._key = keys.wiring(process, f"{self._host}:{self._pid}")
         self._stop = threading.Event()

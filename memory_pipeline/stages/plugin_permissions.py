@@ -62,12 +62,10 @@ class PluginGate:
         if not missing:
             return
         permission = RUN_PLUGIN + plugin
-        self._refusals.record(
-            principal,
-            "plugin_refused",
-            Author(principal.actor, correlation_id or uuid4()),
-            {"plugin": plugin, "permission": permission, "missing": list(missing)},
-        )
+        # What can't be a plugin's name may be anything: it is shown to the caller, and not written down.
+        named = {"plugin": plugin, "permission": permission} if is_plugin_name(plugin) else {}
+        author = Author(principal.actor, correlation_id or uuid4())
+        self._refusals.record(principal, "plugin_refused", author, named | {"missing": list(missing)})
         reasons = " and ".join(_REASONS[requirement].format(permission=permission) for requirement in missing)
         raise ForbiddenError(
             f"plugin {plugin!r} may not run for you: {reasons}. Ask an administrator.",

@@ -14,6 +14,8 @@ from memory_pipeline.model.identity import Principal
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.permissions import Author, write_event
 
+_RETRY_SECONDS = 30.0
+"""How long nothing is written after an event was lost: each try keeps a caller waiting for a Postgres that is away."""
 _MOST_KINDS = 10_000
 """How many different refusals are told apart; the one that was longest not seen is forgotten first."""
 
@@ -63,7 +65,8 @@ class RefusalLog:
         return refusals + 1 if due else None
 
     def _put_back(self, key: tuple[object, ...], refusals: int) -> None:
-        """Have the next refusal of the kind write the event that was lost."""
+        """Have a later refusal of the kind write the event that was lost."""
+        retry_at = time.monotonic() + min(self._seconds, _RETRY_SECONDS)
         with self._lock:
             _, since = self._seen.get(key, (0.0, 0))
-            self._seen[key] = (float("-inf"), since + refusals)
+            self._seen[key] = (retry_at - self._seconds, since + refusals)

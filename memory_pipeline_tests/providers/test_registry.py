@@ -5,9 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
-from memory_pipeline.providers.registry import make_embedder, make_summarizer
-from memory_pipeline.settings import load_settings
+import psycopg
+import pytest
+
+from memory_pipeline.providers.registry import make_embedder, make_enricher, make_summarizer, plugin_names
+from memory_pipeline.settings import Settings, load_settings
+from memory_pipeline_tests.conftest import Database as Urls
+
+EMBEDDERS = get_args(Settings.model_fields["embedder"].annotation)
+ENRICHERS = get_args(Settings.model_fields["enricher"].annotation)
 
 
 def test_settings_choose_the_embedder(tmp_path: Path) -> None:
@@ -33,3 +41,23 @@ def test_registry_imports_no_heavy_library() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_every_provider_the_settings_can_name_is_a_registered_plugin(database: Urls) -> None:
+    named = {
+        plugin
+        for embedder in EMBEDDERS
+        for enricher in ENRICHERS
+        for plugin in plugin_names(load_settings(embedder=embedder, enricher=enricher))
+    }
+    with psycopg.connect(database.admin_url) as connection:
+        registered = {row[0] for row in connection.execute("SELECT plugin FROM memory.plugin_registry")}
+    assert named == registered
+
+
+@pytest.mark.parametrize("enricher", ENRICHERS)
+def test_plugins_are_named_as_the_providers_name_themselves(enricher: str) -> None:
+    settings = load_settings(enricher=enricher)
+    names = plugin_names(settings)
+    assert names.enricher == f"enricher:{make_enricher(settings).name}"
+    assert names.summarizer == f"summarizer:{make_summarizer(settings).name}"
