@@ -13,9 +13,9 @@ import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from memory_pipeline.model.errors import BusyError, StoreUnavailableError
-from memory_pipeline.stores.postgres.migrate import PACKAGE, check_schema
+from memory_pipeline.stores.postgres.isolation import isolation_problems
+from memory_pipeline.stores.postgres.migrate import check_schema
 from memory_pipeline.stores.postgres.pool import Pool, PoolStatistics, unreachable
-from memory_pipeline.stores.sqlfiles import sql
 
 Connection = psycopg.Connection[Any]
 Result = TypeVar("Result")
@@ -155,11 +155,10 @@ class Database:
         return attempts(attempt)
 
     def _verify_isolation(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-        found = connection.execute(sql(PACKAGE, "verify_isolation"), {"role": self._role}).fetchall()
-        if found:
+        if problems := isolation_problems(connection, self._role):
             raise StoreUnavailableError(
                 "tenants are not kept apart as they should be, so this process refuses to start: "
-                + "; ".join(str(problem) for (problem,) in found)
+                + "; ".join(problems)
                 + ". Connect as memory_app or memory_pipeline, and undo what was changed by hand."
             )
 

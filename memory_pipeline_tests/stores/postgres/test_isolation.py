@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID, uuid4
 
 import psycopg
@@ -14,8 +14,10 @@ from memory_pipeline.model.errors import MemoryPipelineError, SchemaVersionError
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Connection, Database
+from memory_pipeline.stores.postgres.isolation import isolation_problems
 from memory_pipeline.stores.postgres.tenants import ensure_tenant, ensure_user
 from memory_pipeline_tests.conftest import Database as Urls
+from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
 
 _CONVERSATION = """
@@ -244,20 +246,40 @@ def test_the_app_neither_makes_tenants_nor_reads_what_counts_over_all(world: Wor
 
 
 def test_a_pooled_connection_carries_no_tenant_over(world: World) -> None:
+    """However the transaction before it ended: kept, raised, failed in Postgres, cancelled, or rolled back by hand."""
+    tenant_id = world.acme["tenant_id"]
+    assert isinstance(tenant_id, UUID)
+
+    def end_well(connection: Connection) -> None:
+        pass
+
+    def raise_here(connection: Connection) -> None:
+        raise ZeroDivisionError
+
+    def fail_there(connection: Connection) -> None:
+        connection.execute("SELECT 1 / 0")
+
+    def be_cancelled(connection: Connection) -> None:
+        connection.execute("SET LOCAL statement_timeout = 20")
+        connection.execute("SELECT pg_sleep(60)")
+
+    def roll_back(connection: Connection) -> None:
+        raise psycopg.Rollback
+
     with Database(world.urls.app_url, pool_size=1) as app:
-        tenant_id = world.acme["tenant_id"]
-        assert isinstance(tenant_id, UUID)
-        with app.tenant_transaction(tenant_id) as connection:
-            first = connection.execute("SELECT pg_backend_pid()").fetchone()
-            assert visible(connection, "messages") == {tenant_id}
         with app.transaction() as connection:
-            assert connection.execute("SELECT pg_backend_pid()").fetchone() == first
-            assert visible(connection, "messages") == set()
-        with pytest.raises(ZeroDivisionError), app.tenant_transaction(tenant_id):
-            raise ZeroDivisionError
-        with app.transaction() as connection:
-            assert connection.execute("SELECT pg_backend_pid()").fetchone() == first
-            assert visible(connection, "messages") == set()
+            backend = connection.info.backend_pid
+        for ending in (end_well, raise_here, fail_there, be_cancelled, roll_back):
+            with (
+                suppress(ZeroDivisionError, psycopg.errors.DivisionByZero, psycopg.errors.QueryCanceled),
+                app.tenant_transaction(tenant_id) as connection,
+            ):
+                assert visible(connection, "messages") == {tenant_id}
+                ending(connection)
+            with app.transaction() as connection:
+                assert connection.info.backend_pid == backend
+                for table in tenant_tables(connection):
+                    assert visible(connection, table) == set(), ending.__name__
 
 
 def test_the_pipeline_sees_every_tenant(world: World) -> None:
@@ -328,6 +350,24 @@ def test_users_and_conversations_in_use_are_not_deleted(world: World) -> None:
 # -- what makes a process refuse to start --
 
 
+@pytest.fixture(scope="module")
+def shared_urls(servers: Servers, migrated_template: str) -> Iterator[Urls]:
+    """A migrated database in which nothing is ever committed."""
+    with fresh_database(servers, migrated_template) as urls:
+        yield urls
+
+
+def problems_after(urls: Urls, change: str, role: str) -> list[str]:
+    """What a connection of `role` finds wrong after a change, which is then taken back."""
+    with psycopg.connect(urls.admin_url, options="-c search_path=memory,public") as connection:
+        assert connection.execute("SELECT current_schemas(false)").fetchone() == (["memory", "public"],)
+        connection.execute(change.encode())
+        connection.execute(composed.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(composed.Identifier(role)))
+        problems = isolation_problems(connection, role)
+        connection.rollback()
+    return problems
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -354,15 +394,151 @@ def test_users_and_conversations_in_use_are_not_deleted(world: World) -> None:
             " RETURN (SELECT tenant_id FROM memory.tenants LIMIT 1)",
             "current_tenant_id() is not as it was migrated",
         ),
+        (
+            "CREATE POLICY owner_functions ON memory.messages TO memory_owner USING (true) WITH CHECK (true)",
+            "table messages has a policy other than was migrated: owner_functions",
+        ),
+        ("ALTER POLICY owner_functions ON memory.users TO memory_app", "table users has a policy other than"),
+        (
+            "CREATE FUNCTION memory.peek() RETURNS SETOF memory.messages LANGUAGE sql SECURITY DEFINER"
+            " AS 'SELECT * FROM memory.messages'",
+            "function peek acts with the rights of its owner and is not as it was migrated",
+        ),
+        (
+            "CREATE FUNCTION memory.peek() RETURNS bigint LANGUAGE sql SECURITY DEFINER"
+            " RETURN (SELECT count(*) FROM memory.messages)",
+            "function peek acts with the rights of its owner and is not as it was migrated",
+        ),
+        (
+            "CREATE FUNCTION public.peek() RETURNS SETOF memory.messages LANGUAGE sql SECURITY DEFINER"
+            " AS 'SELECT * FROM memory.messages'",
+            "function peek() acts with the rights of postgres, which reads every tenant",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION memory.grant_first_role() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
+            " SET search_path = memory, pg_temp AS 'BEGIN RETURN NULL; END'",
+            "function grant_first_role acts with the rights of its owner and is not as it was migrated",
+        ),
+        (
+            "ALTER FUNCTION memory.grant_first_role RESET search_path",
+            "function grant_first_role acts with the rights of its owner and is not as it was migrated",
+        ),
+        (
+            "ALTER FUNCTION memory.authenticate OWNER TO postgres",
+            "function authenticate acts with the rights of its owner and is not as it was migrated",
+        ),
+        (
+            "GRANT EXECUTE ON FUNCTION memory.authenticate TO PUBLIC",
+            "function authenticate acts with the rights of its owner and is not as it was migrated",
+        ),
+        (
+            "ALTER FUNCTION memory.refuse_tenant_change SECURITY DEFINER",
+            "function refuse_tenant_change acts with the rights of its owner and is not as it was migrated",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION memory.refuse_tenant_change() RETURNS trigger LANGUAGE plpgsql"
+            " AS 'BEGIN RETURN NEW; END'",
+            "function refuse_tenant_change is not as it was migrated",
+        ),
+        (
+            "CREATE VIEW public.everything AS SELECT content FROM memory.messages;"
+            "GRANT SELECT ON public.everything TO PUBLIC",
+            "view everything reads memory with the rights of its owner",
+        ),
+        (
+            "CREATE VIEW public.inner_one AS SELECT content FROM memory.messages;"
+            "CREATE VIEW public.outer_one AS SELECT content FROM public.inner_one;"
+            "GRANT SELECT (content) ON public.outer_one TO memory_app, memory_pipeline",
+            "view outer_one reads memory with the rights of its owner",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW public.frozen AS SELECT content FROM memory.messages;"
+            "GRANT SELECT ON public.frozen TO memory_app, memory_pipeline",
+            "view frozen reads memory with the rights of its owner",
+        ),
+        ("GRANT SELECT ON memory.messages TO PUBLIC", "everybody (PUBLIC) has rights on messages"),
+        ("GRANT SELECT (subject) ON memory.auth_events TO PUBLIC", "everybody (PUBLIC) has rights on auth_events"),
+        ("GRANT TRUNCATE ON memory.messages TO memory_app, memory_pipeline", "has TRUNCATE, TRIGGER or REFERENCES on"),
+        ("GRANT TRIGGER ON memory.messages TO memory_app, memory_pipeline", "has TRUNCATE, TRIGGER or REFERENCES on"),
+        (
+            "GRANT REFERENCES (user_id) ON memory.users TO memory_app, memory_pipeline",
+            "has TRUNCATE, TRIGGER or REFERENCES on users",
+        ),
+        ("GRANT DELETE ON memory.events TO memory_app, memory_pipeline", "may change or delete events"),
+        ("GRANT UPDATE (detail) ON memory.events TO memory_app, memory_pipeline", "may change or delete events"),
+        ("GRANT CREATE ON SCHEMA memory TO memory_app, memory_pipeline", "may create objects in schema memory"),
+        ("ALTER TABLE memory.users DISABLE TRIGGER users_tenant_is_locked", "trigger users_tenant_is_locked of table"),
+        ("DROP TRIGGER identities_stay ON memory.identities", "trigger identities_stay of table identities is missing"),
+        ("DROP TRIGGER conversations_exist ON memory.memories", "trigger conversations_exist of table memories is"),
+        ("ALTER TABLE memory.messages ENABLE REPLICA TRIGGER users_exist", "trigger users_exist of table messages is"),
     ],
 )
-def test_a_database_with_altered_isolation_is_refused(database: Urls, change: str, reason: str) -> None:
+def test_altered_isolation_is_found_by_either_role(shared_urls: Urls, change: str, reason: str) -> None:
+    for role in ("memory_app", "memory_pipeline"):
+        assert any(reason in problem for problem in problems_after(shared_urls, change, role)), role
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("DROP POLICY tenant_isolation ON memory.messages", "table messages lacks the policy tenant_isolation"),
+        ("GRANT SELECT ON memory.messages TO PUBLIC", "everybody (PUBLIC) has rights on messages"),
+        (
+            "DROP FUNCTION memory.refuse_tenant_change CASCADE",
+            "trigger users_tenant_is_locked of table users is missing",
+        ),
+        ("ALTER FUNCTION memory.authenticate OWNER TO postgres", "function authenticate acts with the rights"),
+        (
+            "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET app.tenant_id = %L', current_database(),"
+            " '00000000-0000-0000-0000-000000000001'); END$$",
+            "a connection begins as tenant 00000000-0000-0000-0000-000000000001",
+        ),
+    ],
+)
+def test_a_database_with_altered_isolation_is_not_opened(database: Urls, change: str, reason: str) -> None:
     with psycopg.connect(database.admin_url) as connection:
         connection.execute(change.encode())
     for url in (database.app_url, database.pipeline_url):
         with pytest.raises(StoreUnavailableError, match="refuses to start") as refusal:
             Database(url).open()
         assert reason in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("GRANT SELECT ON memory.auth_events TO memory_app", "has SELECT on auth_events"),
+        ("GRANT SELECT (subject) ON memory.auth_events TO memory_app", "has SELECT on auth_events"),
+        ("GRANT SELECT ON memory.audit_runs TO memory_app", "has SELECT on audit_runs"),
+        ("GRANT UPDATE (description) ON memory.roles TO memory_app", "has UPDATE on roles"),
+        ("GRANT INSERT ON memory.role_permissions TO memory_app", "has INSERT on role_permissions"),
+        (
+            "CREATE TABLE memory.copied AS SELECT content FROM memory.messages;"
+            "GRANT SELECT ON memory.copied TO memory_app",
+            "has SELECT on copied",
+        ),
+    ],
+)
+def test_an_app_that_reaches_what_belongs_to_no_tenant_is_refused(shared_urls: Urls, change: str, reason: str) -> None:
+    assert any(reason in problem for problem in problems_after(shared_urls, change, "memory_app"))
+    # The pipeline sees every tenant by design.
+    assert problems_after(shared_urls, change, "memory_pipeline") == []
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "CREATE FUNCTION memory.mine() RETURNS bigint LANGUAGE sql RETURN (SELECT count(*) FROM memory.messages)",
+        "CREATE FUNCTION public.now_utc() RETURNS timestamp LANGUAGE sql RETURN now() AT TIME ZONE 'UTC'",
+        "CREATE VIEW public.theirs AS SELECT content FROM memory.messages",  # that only its owner may read
+        "CREATE FUNCTION public.theirs() RETURNS bigint LANGUAGE sql SECURITY DEFINER"
+        " AS 'SELECT count(*) FROM memory.messages'; REVOKE EXECUTE ON FUNCTION public.theirs FROM PUBLIC",
+        "CREATE INDEX another ON memory.messages (role)",
+    ],
+)
+def test_what_leads_nowhere_is_no_reason_to_refuse(shared_urls: Urls, harmless: str) -> None:
+    for role in ("memory_app", "memory_pipeline"):
+        assert problems_after(shared_urls, harmless, role) == []
 
 
 def test_a_view_with_the_rights_of_its_reader_is_no_reason_to_refuse(database: Urls) -> None:
@@ -410,6 +586,15 @@ def test_a_role_with_more_rights_than_it_should_have_is_refused(
         with pytest.raises(StoreUnavailableError) as refusal:
             Database(url).open()
         assert reason in str(refusal.value)
+
+
+def test_a_superuser_who_only_acts_as_the_app_is_refused(database: Urls, servers: Servers) -> None:
+    with own_role(database, servers, "SUPERUSER") as url:
+        name = psycopg.conninfo.conninfo_to_dict(url)["user"]
+        with psycopg.connect(database.admin_url) as connection:
+            connection.execute(f"ALTER ROLE {name} SET role = memory_app".encode())
+        with pytest.raises(StoreUnavailableError, match=f"logs in as {name} and works as memory_app"):
+            Database(url, role="memory_app").open()
 
 
 def test_a_login_of_its_own_may_work_as_the_app(world: World, servers: Servers) -> None:
