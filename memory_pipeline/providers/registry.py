@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from memory_pipeline.providers.base import Embedder, Enricher, Summarizer
 from memory_pipeline.settings import Settings
+
+
+class PluginNames(NamedTuple):
+    """The providers in use, as the plugin registry in Postgres names them."""
+
+    enricher: str
+    embedder: str
+    summarizer: str
+
+
+def plugin_names(settings: Settings) -> PluginNames:
+    """Return the plugins that the settings name; costs nothing, nothing is made."""
+    return PluginNames(f"enricher:{settings.enricher}", f"embedder:{settings.embedder}", "summarizer:extractive")
 
 
 def make_embedder(settings: Settings) -> Embedder:
