@@ -14,13 +14,15 @@ from memory_pipeline.importers import ImportOptions, open_importer
 from memory_pipeline.importers.locomo import sample_email
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.window import DayWindow
+from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.serving.evaluation import evaluate_locomo, read_questions, recall_through_stores
 from memory_pipeline.stages.embed import embed
 from memory_pipeline.stages.enrich import enrich
 from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.relate import relate
-from memory_pipeline.stores.postgres.tenants import find_user
+from memory_pipeline.stores.postgres.plugins import install_plugin
+from memory_pipeline.stores.postgres.tenants import find_user, tenant_id_of
 
 _TENANT = "locomo-eval"
 _EPOCH = date(1990, 1, 1)
@@ -40,10 +42,20 @@ def eval_locomo_command(path: Path, *, json: bool) -> int:
     with scratch_pipeline("memory-eval-") as pipeline, bar:
         messages = _import(pipeline, path)
         window = DayWindow(_EPOCH, datetime.now(UTC).date() + timedelta(days=2))
-        enrich(pipeline.database, pipeline.enricher, window)
+        plugins = plugin_names(pipeline.settings)
+        with pipeline.database.transaction() as connection:
+            # Whoever measures an embedder by a setting means it to see the file.
+            install_plugin(connection, tenant_id_of(connection, _TENANT), plugins.embedder, "command:eval")
+        enrich(pipeline.database, pipeline.enricher, window, plugin=plugins.enricher)
         relate(pipeline.database, window)
         embedding = bar.add_task("embedding", total=messages)
-        embed(pipeline.database, pipeline.embedder, window, progress=lambda done: bar.advance(embedding, done))
+        embed(
+            pipeline.database,
+            pipeline.embedder,
+            window,
+            plugin=plugins.embedder,
+            progress=lambda done: bar.advance(embedding, done),
+        )
         index_memories(pipeline.database, pipeline.chroma, pipeline.embedder.model, pipeline.embedder.dimension, window)
         with pipeline.database.transaction() as connection:
             users = {

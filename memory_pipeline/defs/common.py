@@ -23,6 +23,7 @@ OWNER_TAG = {"owner": "memory-platform"}
 PipelineResource = dg.ResourceParam[Pipeline]
 
 _LOG_EVERY_SECONDS = 5.0
+_EXAMPLES = 10
 
 
 def pipeline_resource(settings: Callable[[], Settings] = load_settings) -> dg.ResourceDefinition:
@@ -75,6 +76,11 @@ def logged_progress(context: dg.AssetExecutionContext, unit: str) -> Progress:
 def examples_of(ids: Sequence[UUID] | None) -> str:
     """Return a few ids as one line of metadata."""
     return ", ".join(str(id_) for id_ in ids or []) or "none"
+
+
+def refused_metadata(tenants: Sequence[UUID]) -> dict[str, Any]:
+    """Return how many tenants were left out because they do not permit the plugin, and the first of them."""
+    return {"refused_tenants": len(tenants), "refused_examples": examples_of(tenants[:_EXAMPLES])}
 
 
 def metadata_of(report: msgspec.Struct, *, row_count: int | None = None, **more: Any) -> dict[str, Any]:

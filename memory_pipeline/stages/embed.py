@@ -19,11 +19,13 @@ from memory_pipeline.stores.postgres.embeddings import (
     MadeEmbedding,
     Unembedded,
     due_embeddings,
+    refused_embeddings,
     reuse_embeddings,
     take_unembedded,
     write_embeddings,
 )
 from memory_pipeline.stores.postgres.enrichment import Failure, mark_failed
+from memory_pipeline.stores.postgres.plugins import refuse_tenants
 
 BATCH_TEXTS = 1_024
 
@@ -43,6 +45,8 @@ class EmbedReport(msgspec.Struct):
     reused: int = 0
     """Vectors copied because the same text was embedded before."""
     failed: int = 0
+    refused_tenants: list[UUID] = msgspec.field(default_factory=list)
+    """Tenants with memories to embed who do not permit the embedder."""
     seconds: float = 0.0
 
 
@@ -51,12 +55,14 @@ def embed(
     embedder: Embedder,
     selection: Selection,
     *,
+    plugin: str,
     progress: Progress = no_progress,
     batch_texts: int = BATCH_TEXTS,
 ) -> EmbedReport:
     """Give every memory of the window, and every summary of its weeks, a vector. One transaction a batch.
 
-    Of named memories: each of them, and every fact found in them.
+    Of named memories: each of them, and every fact found in them. Memories of tenants for whom `plugin` (the embedder's
+    name in the plugin registry) may not run stay without.
 
     Raises ProviderUnavailableError where the model can't be used, or refuses whatever it is given; batches made before
     are kept.
@@ -64,13 +70,17 @@ def embed(
     report = EmbedReport()
     started = time.monotonic()
 
-    def read_page(connection: Connection, after: DueMemory, limit: int) -> list[DueMemory]:
-        return due_embeddings(connection, selection, embedder.model, after, limit)
+    def find_refused(connection: Connection, barred: list[UUID]) -> list[UUID]:
+        return refused_embeddings(connection, selection, embedder.model, plugin, barred)
 
+    def read_page(connection: Connection, after: DueMemory, limit: int) -> list[DueMemory]:
+        return due_embeddings(connection, selection, embedder.model, plugin, after, limit)
+
+    report.refused_tenants = refuse_tenants(database, "embed", plugin, selection, find_refused)
     listed = selection.whole_weeks() if isinstance(selection, DayWindow) else selection
     for batch in due_batches(database, read_page, listed, batch_texts):
         with database.transaction() as connection:
-            due = take_unembedded(connection, embedder.model, batch)
+            due = take_unembedded(connection, embedder.model, plugin, batch)
             if not due:  # another run has done them, or holds them
                 continue
             copied = reuse_embeddings(connection, embedder.model, due)

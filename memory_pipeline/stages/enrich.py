@@ -8,6 +8,7 @@ come out alike are not touched.
 from __future__ import annotations
 
 import time
+from uuid import UUID
 
 import msgspec
 
@@ -25,9 +26,11 @@ from memory_pipeline.stores.postgres.enrichment import (
     UnreadEpisode,
     due_episodes,
     mark_failed,
+    refused_episodes,
     take_unenriched,
     write_facts,
 )
+from memory_pipeline.stores.postgres.plugins import refuse_tenants
 
 BATCH_EPISODES = 2_000
 
@@ -41,6 +44,8 @@ class EnrichReport(msgspec.Struct):
     failed: int = 0
     held: int = 0
     """Named memories left for later because another run holds what they need."""
+    refused_tenants: list[UUID] = msgspec.field(default_factory=list)
+    """Tenants with unread messages who do not permit the enricher."""
     seconds: float = 0.0
 
 
@@ -49,24 +54,30 @@ def enrich(
     enricher: Enricher,
     selection: Selection,
     *,
+    plugin: str,
     progress: Progress = no_progress,
     batch_episodes: int = BATCH_EPISODES,
 ) -> EnrichReport:
     """Read every message of the selection that this version of the enricher has not read. One transaction a batch.
 
+    Messages of tenants for whom `plugin` (the enricher's name in the plugin registry) may not run stay pending.
     Raises ProviderUnavailableError where the enricher can't be used; what it had not read stays pending.
     """
     report = EnrichReport()
     started = time.monotonic()
     name = f"{enricher.name}@{enricher.version}"
 
-    def read_page(connection: Connection, after: DueMemory, limit: int) -> list[DueMemory]:
-        return due_episodes(connection, selection, name, after, limit)
+    def find_refused(connection: Connection, barred: list[UUID]) -> list[UUID]:
+        return refused_episodes(connection, selection, name, plugin, barred)
 
+    def read_page(connection: Connection, after: DueMemory, limit: int) -> list[DueMemory]:
+        return due_episodes(connection, selection, name, plugin, after, limit)
+
+    report.refused_tenants = refuse_tenants(database, "enrich", plugin, selection, find_refused)
     for batch in due_batches(database, read_page, selection, batch_episodes):
         try:
             with batch_transaction(database, selection) as connection:
-                episodes = take_unenriched(connection, name, batch)
+                episodes = take_unenriched(connection, name, plugin, batch)
                 if not episodes:  # another run has read them, or holds them
                     continue
                 read, facts, failures = _read(enricher, episodes)

@@ -7,16 +7,18 @@ other way round.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import groupby
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.window import NamedMemories, NamedMemory
+from memory_pipeline.providers.registry import PluginNames, plugin_names
 from memory_pipeline.stages.embed import EmbedReport, embed
 from memory_pipeline.stages.enrich import EnrichReport, enrich
 from memory_pipeline.stages.index import IndexFailedError, IndexReport, index_memories
@@ -39,6 +41,8 @@ class RefreshState(StrEnum):
     """It and the facts found in it are indexed, or there is nothing (more) to index: it is deleted."""
     FAILED = "failed"
     """It or a fact of it is among the dead letters, or the index of its tenant can't be written."""
+    REFUSED = "refused"
+    """Its tenant does not permit a plugin it needs; it is as it was, and may be tried again once that is permitted."""
     HELD = "held"
     """Another run holds it, or it changed meanwhile: try again."""
     UNKNOWN = "unknown"
@@ -46,12 +50,13 @@ class RefreshState(StrEnum):
 
 
 class RefreshedMemory(msgspec.Struct, frozen=True):
-    """One named memory and what became of it; the reason where it failed."""
+    """One named memory and what became of it; the reason where it failed, the plugin where one was refused."""
 
     memory: NamedMemory
     state: RefreshState
     failure_class: str | None = None
     failure_text: str | None = None
+    plugin: str | None = None
 
 
 class RefreshReport(msgspec.Struct):
@@ -73,10 +78,11 @@ def refresh(pipeline: Pipeline, memories: NamedMemories, *, timings: Timings = n
     """
     started = time.monotonic()
     database, embedder = pipeline.database, pipeline.embedder
+    plugins = plugin_names(pipeline.settings)
     with _timed("enrich", timings):
-        enriched = enrich(database, pipeline.enricher, memories)
+        enriched = enrich(database, pipeline.enricher, memories, plugin=plugins.enricher)
     with _timed("embed", timings):
-        embedded = embed(database, embedder, memories)
+        embedded = embed(database, embedder, memories, plugin=plugins.embedder)
     failures: dict[UUID, MemoryPipelineError] = {}
     with _timed("index", timings):
         try:
@@ -93,7 +99,8 @@ def refresh(pipeline: Pipeline, memories: NamedMemories, *, timings: Timings = n
     with _timed("report", timings), database.transaction() as connection:
         name = f"{pipeline.enricher.name}@{pipeline.enricher.version}"
         progress = read_progress(connection, keys_of(memories), name, embedder.model)
-    report = RefreshReport(enriched, embedded, indexed, _outcomes(memories, progress, failures))
+    judge = _Judge(plugins, set(enriched.refused_tenants), set(embedded.refused_tenants), failures)
+    report = RefreshReport(enriched, embedded, indexed, judge.all(memories, progress))
     report.seconds = time.monotonic() - started
     return report
 
@@ -105,27 +112,38 @@ def _timed(step: str, timings: Timings) -> Iterator[None]:
     timings(step, time.monotonic() - started)
 
 
-def _outcomes(
-    named: NamedMemories, progress: list[Progress], failures: dict[UUID, MemoryPipelineError]
-) -> list[RefreshedMemory]:
-    by_named = {key: list(rows) for key, rows in groupby(progress, key=lambda row: (row.tenant_id, row.named_id))}
-    return [
-        _outcome(memory, by_named.get((memory.tenant_id, memory.memory_id), []), failures.get(memory.tenant_id))
-        for memory in named.memories
-    ]
+class _Judge(NamedTuple):
+    """What has to be known besides the rows to say why a memory is not done."""
 
+    plugins: PluginNames
+    not_enriched: set[UUID]
+    """Tenants who do not permit the enricher."""
+    not_embedded: set[UUID]
+    index_failures: dict[UUID, MemoryPipelineError]
 
-def _outcome(memory: NamedMemory, family: list[Progress], index_failure: MemoryPipelineError | None) -> RefreshedMemory:
-    """Judge a memory by its own row and those of the facts found in it."""
-    if not family:
-        return RefreshedMemory(memory, RefreshState.UNKNOWN)
-    for row in family:
-        if row.status == "failed":
-            return RefreshedMemory(memory, RefreshState.FAILED, row.failure_class, row.failure_text)
-    if any(row.unread or row.unembedded for row in family):
-        return RefreshedMemory(memory, RefreshState.HELD)
-    if any(row.unindexed for row in family):
-        if index_failure is None:
+    def all(self, named: NamedMemories, progress: Sequence[Progress]) -> list[RefreshedMemory]:
+        families = {key: list(rows) for key, rows in groupby(progress, key=lambda row: (row.tenant_id, row.named_id))}
+        return [self._one(memory, families.get((memory.tenant_id, memory.memory_id), [])) for memory in named.memories]
+
+    def _one(self, memory: NamedMemory, family: Sequence[Progress]) -> RefreshedMemory:
+        """Judge a memory by its own row and those of the facts found in it."""
+        if not family:
+            return RefreshedMemory(memory, RefreshState.UNKNOWN)
+        failed = next((row for row in family if row.status == "failed"), None)
+        if failed is not None:
+            return RefreshedMemory(memory, RefreshState.FAILED, failed.failure_class, failed.failure_text)
+        if any(row.unread for row in family):
+            return self._undone(memory, self.not_enriched, self.plugins.enricher)
+        if any(row.unembedded for row in family):
+            return self._undone(memory, self.not_embedded, self.plugins.embedder)
+        if any(row.unindexed for row in family):
+            error = self.index_failures.get(memory.tenant_id)
+            if error is not None:
+                return RefreshedMemory(memory, RefreshState.FAILED, type(error).__name__, str(error))
             return RefreshedMemory(memory, RefreshState.HELD)
-        return RefreshedMemory(memory, RefreshState.FAILED, type(index_failure).__name__, str(index_failure))
-    return RefreshedMemory(memory, RefreshState.DONE)
+        return RefreshedMemory(memory, RefreshState.DONE)
+
+    def _undone(self, memory: NamedMemory, refused: set[UUID], plugin: str) -> RefreshedMemory:
+        if memory.tenant_id in refused:
+            return RefreshedMemory(memory, RefreshState.REFUSED, plugin=plugin)
+        return RefreshedMemory(memory, RefreshState.HELD)

@@ -16,10 +16,12 @@ from memory_pipeline.model.window import DayWindow, Progress, no_progress
 from memory_pipeline.providers.base import Summarizer
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.planner import inform_planner
+from memory_pipeline.stores.postgres.plugins import permitted_tenants, refuse_tenants
 from memory_pipeline.stores.postgres.summaries import (
     WeeklyFact,
     WeeklyTurn,
     lock_week,
+    refused_weeks,
     weeks_of_users,
     withdraw_summaries,
     write_summary,
@@ -33,6 +35,8 @@ class SummarizeReport(msgspec.Struct):
     summaries: int = 0
     changed: int = 0
     withdrawn: int = 0
+    refused_tenants: list[UUID] = msgspec.field(default_factory=list)
+    """Tenants who said something in these weeks and do not permit the summarizer."""
     seconds: float = 0.0
 
 
@@ -45,24 +49,34 @@ def weeks_of(window: DayWindow) -> Iterator[DayWindow]:
 
 
 def summarize(
-    database: Database, summarizer: Summarizer, window: DayWindow, *, progress: Progress = no_progress
+    database: Database, summarizer: Summarizer, window: DayWindow, *, plugin: str, progress: Progress = no_progress
 ) -> SummarizeReport:
-    """Write each user's summary of every week the window touches. One transaction a week."""
+    """Write each user's summary of every week the window touches. One transaction a week.
+
+    Summaries of tenants for whom `plugin` (the summarizer's name in the plugin registry) may not run stay as they are.
+    """
     report = SummarizeReport()
     started = time.monotonic()
     inform_planner(database)
+
+    def find_refused(connection: Connection, barred: list[UUID]) -> list[UUID]:
+        return refused_weeks(connection, window.whole_weeks(), barred)
+
+    report.refused_tenants = refuse_tenants(database, "summarize", plugin, window, find_refused)
     for week in weeks_of(window):
         with database.transaction() as connection:
             lock_week(connection, week.start)
+            # Asked once: who permits it from now on must not lose the summaries that nobody has looked at.
+            tenants = permitted_tenants(connection, plugin)
             kept: list[UUID] = []
-            for turns, facts in weeks_of_users(connection, week):
+            for turns, facts in weeks_of_users(connection, week, tenants):
                 memory_id = ids.summary_id(turns[0].tenant_id, turns[0].user_id, week.start)
                 changed = _summarize_user(connection, summarizer, week, memory_id, turns, facts)
                 if changed is not None:
                     kept.append(memory_id)
                     report.changed += changed
                     progress(1)
-            report.withdrawn += withdraw_summaries(connection, week.start, kept)
+            report.withdrawn += withdraw_summaries(connection, week.start, tenants, kept)
         report.weeks += 1
         report.summaries += len(kept)
     report.seconds = time.monotonic() - started

@@ -80,7 +80,9 @@ def embeddings() -> Iterator[EmbeddingServer]:
 def deployment(
     settings: Settings, dagster_postgres_url: str, embeddings: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> Deployment:
-    """The environment of a process of this project, also set in this process."""
+    """The environment of a process of this project, also set in this process; new tenants have its embedder."""
+    with psycopg.connect(str(settings.postgres_admin_url)) as connection:
+        connection.execute("UPDATE memory.plugin_registry SET default_install = true WHERE plugin = 'embedder:openai'")
     home = settings.home / "dagster"
     home.mkdir()
     shutil.copy(PROJECT / "dagster.yaml", home)

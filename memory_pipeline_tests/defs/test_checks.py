@@ -13,6 +13,7 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from memory_pipeline.definitions import defs
 from memory_pipeline.model.ids import vector_id
+from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.embed import embed
 from memory_pipeline.stages.enrich import enrich
@@ -47,10 +48,11 @@ def pipeline(deployment: Deployment) -> Iterator[Pipeline]:
     add_sample(deployment.settings)
     with Pipeline(deployment.settings) as opened:
         embedder = opened.embedder
-        enrich(opened.database, opened.enricher, WINDOW)
+        plugins = plugin_names(opened.settings)
+        enrich(opened.database, opened.enricher, WINDOW, plugin=plugins.enricher)
         relate(opened.database, WINDOW)
-        summarize(opened.database, opened.summarizer, WINDOW)
-        embed(opened.database, embedder, WINDOW)
+        summarize(opened.database, opened.summarizer, WINDOW, plugin=plugins.summarizer)
+        embed(opened.database, embedder, WINDOW, plugin=plugins.embedder)
         index_memories(opened.database, opened.chroma, embedder.model, embedder.dimension, WINDOW)
         export_lake(opened.database.url, WINDOW, opened.lake_root)
         publish_duckdb(opened.lake_root, opened.exports_root, 3)

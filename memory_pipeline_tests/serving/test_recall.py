@@ -23,14 +23,13 @@ from memory_pipeline.serving.evaluation import source_turns
 from memory_pipeline.serving.ingest import UserDirectory, ingest
 from memory_pipeline.serving.recall import RecallResult, estimate_tokens, recall
 from memory_pipeline.settings import Settings
-from memory_pipeline.stages.embed import embed
-from memory_pipeline.stages.enrich import enrich
 from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stores.chroma import ChromaStore, VectorBatch, VectorMetadata
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.index import live_generation
 from memory_pipeline.stores.postgres.search import Scope, find_hits, turn_signals
 from memory_pipeline.stores.postgres.tenants import User, ensure_tenant, find_user
+from memory_pipeline_tests.stages.support import embed, enrich
 
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
 ALL_DAYS = DayWindow(date(2026, 1, 1), date(2027, 1, 1))

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +20,20 @@ from memory_pipeline.model.records import FactDraft, IncomingMessage, Rejection,
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.providers.base import Vectors
 from memory_pipeline.serving.ingest import UserDirectory, ingest
+from memory_pipeline.stages import embed as embed_stage
+from memory_pipeline.stages import enrich as enrich_stage
+from memory_pipeline.stages import summarize as summarize_stage
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.tenants import ensure_tenant
 
 MARCH = DayWindow(date(2026, 3, 1), date(2026, 4, 1))
 MODEL = "hashed-8"
 DIMENSION = 8
+
+# Under the names of plugins that every new tenant has.
+enrich = partial(enrich_stage.enrich, plugin="enricher:local")
+embed = partial(embed_stage.embed, plugin="embedder:minilm")
+summarize = partial(summarize_stage.summarize, plugin="summarizer:extractive")
 
 
 def at(day: int, hour: int = 12, minute: int = 0) -> datetime:

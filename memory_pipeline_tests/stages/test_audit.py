@@ -15,8 +15,6 @@ from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableEr
 from memory_pipeline.model.ids import vector_id
 from memory_pipeline.stages import audit as audit_stage
 from memory_pipeline.stages.audit import AuditReport, audit, compare
-from memory_pipeline.stages.embed import embed
-from memory_pipeline.stages.enrich import enrich
 from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stores.chroma import ChromaStore
 from memory_pipeline.stores.postgres.index import Generation, live_generation
@@ -29,6 +27,8 @@ from memory_pipeline_tests.stages.support import (
     World,
     at,
     draft,
+    embed,
+    enrich,
     vector_of,
 )
 

@@ -13,7 +13,7 @@ import pytest
 from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.providers.base import Vectors
-from memory_pipeline.stages.embed import EmbedReport, embed
+from memory_pipeline.stages.embed import EmbedReport
 from memory_pipeline_tests.stages.support import (
     DIMENSION,
     MARCH,
@@ -21,6 +21,7 @@ from memory_pipeline_tests.stages.support import (
     World,
     at,
     day_window,
+    embed,
     vector_of,
 )
 

@@ -14,8 +14,7 @@ import pytest
 from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
 from memory_pipeline.model.records import FactDraft, Role, Turn
 from memory_pipeline.providers.local_enricher.enricher import LocalEnricher
-from memory_pipeline.stages.enrich import enrich
-from memory_pipeline_tests.stages.support import MARCH, ScriptedEnricher, World, at, day_window, draft
+from memory_pipeline_tests.stages.support import MARCH, ScriptedEnricher, World, at, day_window, draft, enrich
 
 LISBON = draft("Lisbon")
 COFFEE = draft("coffee", "likes", slot="preference:coffee")

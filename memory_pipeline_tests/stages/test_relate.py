@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from memory_pipeline.model.records import FactDraft
 from memory_pipeline.providers.local_enricher.enricher import LocalEnricher
-from memory_pipeline.stages.enrich import enrich
 from memory_pipeline.stages.relate import relate
-from memory_pipeline_tests.stages.support import MARCH, ScriptedEnricher, World, at, day_window, draft
+from memory_pipeline_tests.stages.support import MARCH, ScriptedEnricher, World, at, day_window, draft, enrich
 
 State = dict[str, tuple[str, str | None, datetime | None]]
 """Status, what ended it and valid_to of every fact, by its content."""

@@ -15,9 +15,17 @@ from memory_pipeline.model.errors import ProviderError
 from memory_pipeline.model.records import Role, Turn
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.providers.extractive_summarizer import ExtractiveSummarizer
-from memory_pipeline.stages.enrich import enrich
-from memory_pipeline.stages.summarize import SummarizeReport, summarize, weeks_of
-from memory_pipeline_tests.stages.support import MARCH, ScriptedEnricher, World, at, day_window, draft
+from memory_pipeline.stages.summarize import SummarizeReport, weeks_of
+from memory_pipeline_tests.stages.support import (
+    MARCH,
+    ScriptedEnricher,
+    World,
+    at,
+    day_window,
+    draft,
+    enrich,
+    summarize,
+)
 
 WEEK = DayWindow(date(2026, 3, 2), date(2026, 3, 9))
 

@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
+from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of, refused_metadata
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.partitions import daily, window_of
-from memory_pipeline.providers.registry import make_embedder
+from memory_pipeline.providers.registry import make_embedder, plugin_names
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.embed import embed
 
@@ -27,12 +27,17 @@ from memory_pipeline.stages.embed import embed
 )
 def memory_embeddings(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     report = embed(
-        pipeline.database, pipeline.embedder, window_of(context), progress=logged_progress(context, "memories")
+        pipeline.database,
+        pipeline.embedder,
+        window_of(context),
+        plugin=plugin_names(pipeline.settings).embedder,
+        progress=logged_progress(context, "memories"),
     )
     return dg.MaterializeResult(
         metadata=metadata_of(
             report,
             row_count=report.texts_embedded + report.reused,
+            **refused_metadata(report.refused_tenants),
             model=pipeline.embedder.model,
             dimension=pipeline.embedder.dimension,
             texts_per_second=round(report.texts_embedded / report.seconds, 1) if report.seconds else 0.0,

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
+from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of, refused_metadata
 from memory_pipeline.defs.partitions import daily, window_of
-from memory_pipeline.providers.registry import make_enricher
+from memory_pipeline.providers.registry import make_enricher, plugin_names
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.enrich import enrich
 from memory_pipeline.stages.relate import relate
@@ -26,7 +26,13 @@ from memory_pipeline.stores.postgres.previews import newest_facts
 )
 def facts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     window = window_of(context)
-    report = enrich(pipeline.database, pipeline.enricher, window, progress=logged_progress(context, "messages"))
+    report = enrich(
+        pipeline.database,
+        pipeline.enricher,
+        window,
+        plugin=plugin_names(pipeline.settings).enricher,
+        progress=logged_progress(context, "messages"),
+    )
     with pipeline.database.transaction() as connection:
         preview = newest_facts(connection, window)
     rows = "\n".join(f"| {fact.statement} | {fact.day} | {fact.confidence:.2f} |" for fact in preview)
@@ -34,6 +40,7 @@ def facts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
         metadata=metadata_of(
             report,
             row_count=report.facts_written,
+            **refused_metadata(report.refused_tenants),
             preview=dg.MetadataValue.md(f"| fact | said on | confidence |\n|---|---|---|\n{rows}"),
         )
     )

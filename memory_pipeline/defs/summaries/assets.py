@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
+from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of, refused_metadata
 from memory_pipeline.defs.enrichment.assets import facts
 from memory_pipeline.defs.partitions import weekly, window_of
-from memory_pipeline.providers.registry import make_summarizer
+from memory_pipeline.providers.registry import make_summarizer, plugin_names
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.summarize import summarize
 
@@ -25,6 +25,11 @@ from memory_pipeline.stages.summarize import summarize
 )
 def weekly_summaries(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     report = summarize(
-        pipeline.database, pipeline.summarizer, window_of(context), progress=logged_progress(context, "summaries")
+        pipeline.database,
+        pipeline.summarizer,
+        window_of(context),
+        plugin=plugin_names(pipeline.settings).summarizer,
+        progress=logged_progress(context, "summaries"),
     )
-    return dg.MaterializeResult(metadata=metadata_of(report, row_count=report.summaries))
+    refused = refused_metadata(report.refused_tenants)
+    return dg.MaterializeResult(metadata=metadata_of(report, row_count=report.summaries, **refused))

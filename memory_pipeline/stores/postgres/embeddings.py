@@ -37,15 +37,14 @@ class MadeEmbedding(NamedTuple):
 
 
 def due_embeddings(
-    connection: Connection, selection: Selection, model: str, after: DueMemory, limit: int
+    connection: Connection, selection: Selection, model: str, plugin: str, after: DueMemory, limit: int
 ) -> list[DueMemory]:
-    """List the next memories without a vector of their present content.
+    """List the next memories without a vector of their present content, of tenants who permit `plugin`.
 
     Those of the window and summaries of its weeks; or, all at once, those named and the facts found in them.
     """
     if isinstance(selection, NamedMemories):
-        keys = named_and_facts(connection, selection)
-        return read_due(connection, "due_named_embeddings", {**key_arrays(keys), "model": model})
+        return _named_embeddings(connection, selection, model, plugin, permitted=True)
     return read_due(
         connection,
         "due_embeddings",
@@ -57,16 +56,50 @@ def due_embeddings(
             "end": selection.end,
             "week_end": selection.whole_weeks().end,
             "model": model,
+            "plugin": plugin,
             "limit": limit,
         },
     )
 
 
-def take_unembedded(connection: Connection, model: str, batch: Sequence[DueMemory]) -> list[Unembedded]:
-    """Lock and return those of the memories that still lack a vector and no other run holds."""
+def refused_embeddings(
+    connection: Connection, selection: Selection, model: str, plugin: str, barred: Sequence[UUID]
+) -> list[UUID]:
+    """Return which tenants of `barred`, for whom `plugin` may not run, have memories without a vector."""
+    if isinstance(selection, NamedMemories):
+        return [memory.tenant_id for memory in _named_embeddings(connection, selection, model, plugin, permitted=False)]
+    weeks = selection.whole_weeks()
+    rows = connection.execute(
+        sql(PACKAGE, "refused_embeddings"),
+        {
+            "barred": barred,
+            "start": selection.start,
+            "end": selection.end,
+            "week_start": weeks.start,
+            "week_end": weeks.end,
+            "model": model,
+        },
+    ).fetchall()
+    return [tenant_id for (tenant_id,) in rows]
+
+
+def _named_embeddings(
+    connection: Connection, named: NamedMemories, model: str, plugin: str, *, permitted: bool
+) -> list[DueMemory]:
+    keys = named_and_facts(connection, named)
+    return read_due(
+        connection,
+        "due_named_embeddings",
+        {**key_arrays(keys), "model": model, "plugin": plugin, "permitted": permitted},
+    )
+
+
+def take_unembedded(connection: Connection, model: str, plugin: str, batch: Sequence[DueMemory]) -> list[Unembedded]:
+    """Lock and return those of the memories that still lack a vector, may be embedded, and no other run holds."""
     locked = lock_memories(connection, batch)
     with connection.cursor(row_factory=class_row(Unembedded)) as cursor:
-        return cursor.execute(sql(PACKAGE, "take_unembedded"), {**locked, "model": model}).fetchall()
+        parameters = {**locked, "model": model, "plugin": plugin}
+        return cursor.execute(sql(PACKAGE, "take_unembedded"), parameters).fetchall()
 
 
 def reuse_embeddings(connection: Connection, model: str, due: Sequence[Unembedded]) -> list[tuple[UUID, UUID]]:

@@ -75,11 +75,14 @@ class Failure(NamedTuple):
 
 
 def due_episodes(
-    connection: Connection, selection: Selection, enricher: str, after: DueMemory, limit: int
+    connection: Connection, selection: Selection, enricher: str, plugin: str, after: DueMemory, limit: int
 ) -> list[DueMemory]:
-    """List the next episodes of the window, or all of those named, that `enricher` (name@version) has not read."""
+    """List the next episodes of the window, or all of those named, that `enricher` (name@version) has not read.
+
+    Only of tenants for whom the stages may run `plugin`.
+    """
     if isinstance(selection, NamedMemories):
-        return read_due(connection, "due_named_episodes", {**key_arrays(keys_of(selection)), "enricher": enricher})
+        return _named_episodes(connection, selection, enricher, plugin, permitted=True)
     return read_due(
         connection,
         "due_episodes",
@@ -89,16 +92,42 @@ def due_episodes(
             "memory_id": after.memory_id,
             "end": selection.end,
             "enricher": enricher,
+            "plugin": plugin,
             "limit": limit,
         },
     )
 
 
-def take_unenriched(connection: Connection, enricher: str, batch: Sequence[DueMemory]) -> list[UnreadEpisode]:
-    """Lock and return those of the episodes that `enricher` still has not read and no other run holds."""
+def refused_episodes(
+    connection: Connection, selection: Selection, enricher: str, plugin: str, barred: Sequence[UUID]
+) -> list[UUID]:
+    """Return which tenants of `barred`, for whom `plugin` may not run, have episodes that `enricher` has not read."""
+    if isinstance(selection, NamedMemories):
+        named = _named_episodes(connection, selection, enricher, plugin, permitted=False)
+        return [memory.tenant_id for memory in named]
+    parameters = {"barred": barred, "start": selection.start, "end": selection.end, "enricher": enricher}
+    rows = connection.execute(sql(PACKAGE, "refused_episodes"), parameters).fetchall()
+    return [tenant_id for (tenant_id,) in rows]
+
+
+def _named_episodes(
+    connection: Connection, named: NamedMemories, enricher: str, plugin: str, *, permitted: bool
+) -> list[DueMemory]:
+    return read_due(
+        connection,
+        "due_named_episodes",
+        {**key_arrays(keys_of(named)), "enricher": enricher, "plugin": plugin, "permitted": permitted},
+    )
+
+
+def take_unenriched(
+    connection: Connection, enricher: str, plugin: str, batch: Sequence[DueMemory]
+) -> list[UnreadEpisode]:
+    """Lock and return those of the episodes that `enricher` still has not read, may read, and no other run holds."""
     locked = lock_memories(connection, batch)
     with connection.cursor(row_factory=class_row(UnreadEpisode)) as cursor:
-        return cursor.execute(sql(PACKAGE, "take_unenriched"), {**locked, "enricher": enricher}).fetchall()
+        parameters = {**locked, "enricher": enricher, "plugin": plugin}
+        return cursor.execute(sql(PACKAGE, "take_unenriched"), parameters).fetchall()
 
 
 def write_facts(

@@ -47,29 +47,46 @@ def lock_week(connection: Connection, week: date) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(hashtext('summarize_week'), %s)", [week.toordinal()])
 
 
-def weeks_of_users(connection: Connection, week: DayWindow) -> Iterator[tuple[list[WeeklyTurn], list[WeeklyFact]]]:
-    """Yield the turns and facts, each in order, of every user who said something; holds one user's week at a time."""
-    facts = _facts_by_user(connection, week)
+def refused_weeks(connection: Connection, window: DayWindow, barred: Sequence[UUID]) -> list[UUID]:
+    """Return which tenants of `barred`, for whom the summarizer may not run, said something in the window."""
+    parameters = {"barred": barred, "start": window.start_time, "end": window.end_time}
+    return [tenant_id for (tenant_id,) in connection.execute(sql(PACKAGE, "refused_weeks"), parameters).fetchall()]
+
+
+def weeks_of_users(
+    connection: Connection, week: DayWindow, tenants: Sequence[UUID]
+) -> Iterator[tuple[list[WeeklyTurn], list[WeeklyFact]]]:
+    """Yield the turns and facts, each in order, of every user of these tenants who said something.
+
+    Holds one user's week at a time.
+    """
+    tenant_ids = list(tenants)
+    facts = _facts_by_user(connection, week, tenant_ids)
     # Both come in the order of tenant and user, so one pass over each brings them together.
     owner, found = next(facts, (None, []))
-    for user, turns in _turns_by_user(connection, week):
+    for user, turns in _turns_by_user(connection, week, tenant_ids):
         while owner is not None and owner < user:
             owner, found = next(facts, (None, []))
         yield turns, found if owner == user else []
 
 
-def _turns_by_user(connection: Connection, week: DayWindow) -> Iterator[tuple[User, list[WeeklyTurn]]]:
+def _turns_by_user(
+    connection: Connection, week: DayWindow, tenant_ids: list[UUID]
+) -> Iterator[tuple[User, list[WeeklyTurn]]]:
     with connection.cursor(name="weekly_turns", row_factory=class_row(WeeklyTurn)) as cursor:
         cursor.itersize = 200  # messages may be long
-        cursor.execute(sql(PACKAGE, "weekly_turns"), {"start": week.start_time, "end": week.end_time})
+        parameters = {"start": week.start_time, "end": week.end_time, "tenant_ids": tenant_ids}
+        cursor.execute(sql(PACKAGE, "weekly_turns"), parameters)
         for user, turns in groupby(cursor, key=_user):
             yield user, list(turns)
 
 
-def _facts_by_user(connection: Connection, week: DayWindow) -> Iterator[tuple[User, list[WeeklyFact]]]:
+def _facts_by_user(
+    connection: Connection, week: DayWindow, tenant_ids: list[UUID]
+) -> Iterator[tuple[User, list[WeeklyFact]]]:
     with connection.cursor(name="weekly_facts", row_factory=class_row(WeeklyFact)) as cursor:
         cursor.itersize = 1_000
-        cursor.execute(sql(PACKAGE, "weekly_facts"), {"start": week.start, "end": week.end})
+        cursor.execute(sql(PACKAGE, "weekly_facts"), {"start": week.start, "end": week.end, "tenant_ids": tenant_ids})
         for user, facts in groupby(cursor, key=_user):
             yield user, list(facts)
 
@@ -110,6 +127,7 @@ def write_summary(
     return changed == 1
 
 
-def withdraw_summaries(connection: Connection, week: date, kept: Sequence[UUID]) -> int:
-    """Mark as deleted the week's summaries that are not among `kept`; return how many."""
-    return connection.execute(sql(PACKAGE, "withdraw_summaries"), {"week": week, "kept": list(kept)}).rowcount
+def withdraw_summaries(connection: Connection, week: date, tenants: Sequence[UUID], kept: Sequence[UUID]) -> int:
+    """Mark as deleted the week's summaries of these tenants that are not among `kept`; return how many."""
+    parameters = {"week": week, "tenant_ids": list(tenants), "kept": list(kept)}
+    return connection.execute(sql(PACKAGE, "withdraw_summaries"), parameters).rowcount

@@ -1,11 +1,12 @@
--- Of these (locked) episodes, those that this version of the enricher still has not read, with their messages. OFFSET 0
--- has the episodes found first: by the tenant alone, the planner would pair every one of them with every user.
+-- Of these (locked) episodes, those that this version of the enricher still has not read and may read, with their
+-- messages. OFFSET 0 has the episodes found first: by the tenant alone, the planner would pair every one of them with every user.
 SELECT m.tenant_id, m.memory_id, m.user_id, m.conversation_id, m.project, m.day, s.message_id, s.role,
        coalesce(s.speaker, u.display_name) AS speaker, s.content, s.sent_at, m.enricher IS NOT NULL AS was_read
 FROM (
     SELECT e.*
     FROM unnest(%(tenant_ids)s::uuid[], %(memory_ids)s::uuid[]) AS locked (tenant_id, memory_id)
     JOIN memories e USING (tenant_id, memory_id)
+    JOIN permitted_plugins p ON p.tenant_id = e.tenant_id AND p.plugin = %(plugin)s AND p.role = 'pipeline'
     WHERE e.status = 'pending_enrichment' OR e.status = 'active' AND e.enricher IS DISTINCT FROM %(enricher)s
     OFFSET 0
 ) m
