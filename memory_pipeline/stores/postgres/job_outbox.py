@@ -44,8 +44,8 @@ class Published(NamedTuple):
 def publish(connection: Connection, stream: Stream, limit: int, *, max_depth: int = MAX_DEPTH) -> Published:
     """Put up to `limit` due jobs into the stream, by priority and age. While it returns `limit`, there may be more.
 
-    The caller commits right after, and does nothing else in this transaction. Raises StoreUnavailableError where Redis is away or full: the caller's transaction
-    then has to be rolled back, and the jobs stay unpublished.
+    The caller commits right after, and does nothing else in this transaction. Raises StoreUnavailableError where Redis
+    is away or full: the transaction then has to be rolled back, and the jobs stay unpublished.
     """
     room = max_depth - stream.depth()
     if room <= 0:
