@@ -19,8 +19,6 @@ from memory_pipeline.stores.sqlfiles import sql
 
 MAX_DEPTH = 10_000
 """Entries in the stream beyond which jobs wait in Postgres, where they are ordered by priority."""
-_STUCK_RELAY = "60s"
-"""After this Postgres ends the session of a relay that hangs between its statements, and frees its jobs for others."""
 
 
 class Stream(Protocol):
@@ -46,15 +44,13 @@ class Published(NamedTuple):
 def publish(connection: Connection, stream: Stream, limit: int, *, max_depth: int = MAX_DEPTH) -> Published:
     """Put up to `limit` due jobs into the stream, by priority and age. While it returns `limit`, there may be more.
 
-    The caller commits right after. Raises StoreUnavailableError where Redis is away or full: the caller's transaction
-    then has to be rolled back, and the jobs stay unpublished.
+    The caller commits right after, and does nothing else in this transaction. Raises StoreUnavailableError where Redis
+    is away or full: the transaction then has to be rolled back, and the jobs stay unpublished.
     """
     room = max_depth - stream.depth()
     if room <= 0:
         return Published(0, True, 0.0)
-    # Losing a mark in a crash of Postgres is a second delivery, so the commit need not wait for the disk.
-    connection.execute("SELECT set_config('synchronous_commit', 'off', true)")
-    connection.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [_STUCK_RELAY])
+    connection.execute(sql(PACKAGE, "jobs_brief_transaction"))
     rows = connection.execute(sql(PACKAGE, "jobs_take_unpublished"), {"limit": min(limit, room)}).fetchall()
     if not rows:
         return Published(0, False, 0.0)

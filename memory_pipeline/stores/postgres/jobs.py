@@ -5,7 +5,8 @@ the claim (the lease ended, the job was taken away and maybe given to another) c
 functions answer which claims they still found, and what was done under the others must be discarded. Attempts count
 when a job is claimed, so `attempts` never exceeds the policy's `max_attempts`.
 
-Each function is one statement in the caller's transaction, which should end at once: the rows are locked until then.
+Each function works in the caller's transaction, which should end at once: the rows are locked until then. The two that
+claim want one of their own: for its rest they change how Postgres plans and commits (sql/jobs_brief_transaction.sql).
 """
 
 from __future__ import annotations
@@ -231,6 +232,7 @@ def bring_forward(connection: Connection, longest_wait_seconds: float) -> int:
 
 
 def _claims(connection: Connection, statement: str, parameters: dict[str, Any]) -> list[ClaimedJob]:
+    connection.execute(sql(PACKAGE, "jobs_brief_transaction"))
     with connection.cursor(row_factory=class_row(ClaimedJob)) as cursor:
         return cursor.execute(sql(PACKAGE, statement), parameters).fetchall()
 

@@ -115,7 +115,7 @@ class JobStream:
         return found
 
     def forget_consumers(self, idle_ms: int) -> int:
-        """Forget consumers not seen for so long that hold no entry; return how many. A worker's name never comes back."""
+        """Forget consumers not seen for so long that hold no entry; return how many. A worker's name is used once."""
 
         def work(client: redis.Redis) -> Any:
             return client.eval(_lua("stream_forget_consumers"), 1, JOBS_KEY, GROUP, idle_ms)
