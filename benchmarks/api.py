@@ -30,8 +30,9 @@ from memory_pipeline.client import MemoryClient
 from memory_pipeline.commands.session import scratch_pipeline
 from memory_pipeline.local.api_server import ApiServer
 from memory_pipeline.local.issuer import DEVELOPMENT_ISSUER, ensure_development_issuer, sign_token, subject_of
-from memory_pipeline.serving.administration import link_identity
+from memory_pipeline.serving.administration import Administration
 from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stores.postgres.permissions import Author
 from memory_pipeline.stores.postgres.tenants import ensure_tenant, ensure_user, find_user
 from memory_pipeline.stores.redis.manager import RedisManager
 
@@ -68,7 +69,8 @@ def user_token(pipeline: Pipeline) -> str:
         user = find_user(connection, "bench@example.org")
     with RedisManager(str(pipeline.settings.redis_url)) as redis:
         subject = subject_of(user.user_id)
-        link_identity(pipeline.database, redis, DEVELOPMENT_ISSUER, subject, user, actor="benchmark", unseen=True)
+        administration = Administration(pipeline.database, redis, Author("benchmark", uuid4()))
+        administration.link_identity(DEVELOPMENT_ISSUER, subject, user, unseen=True)
     return sign_token(home, user.user_id, lifetime_seconds=7200)
 
 
