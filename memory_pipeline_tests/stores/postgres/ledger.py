@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import Any, LiteralString
@@ -134,7 +135,17 @@ class Ledger:
         return psycopg.connect(self.urls.pipeline_url, options="-c search_path=memory,public")
 
 
-def break_sql(monkeypatch: pytest.MonkeyPatch, name: str, part: str, replacement: LiteralString) -> None:
+def until(happens: Callable[[], bool]) -> None:
+    """Ask again until it has happened."""
+    pause = threading.Event()
+    for _ in range(4000):
+        if happens():
+            return
+        pause.wait(0.005)
+    pytest.fail("it never happened")
+
+
+def break_sql(monkeypatch: pytest.MonkeyPatch, name: str, part: str, replacement: str) -> None:
     """Have the ledger use a statement without one of its safety mechanisms."""
 
     def broken(package: str, wanted: str) -> LiteralString:
