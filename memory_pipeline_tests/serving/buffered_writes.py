@@ -80,15 +80,18 @@ class Ingest:
 
     def __init__(self, app: Database) -> None:
         self._app = app
+        self._users: dict[UUID, UserDirectory] = {}
         self.asked: list[UUID] = []
 
     def __call__(self, entry: BufferedWrite) -> int:
         self.asked.append(entry.entry_id)
         rejections: list[Rejection] = []
+        if entry.tenant_id not in self._users:
+            self._users[entry.tenant_id] = UserDirectory(self._app, entry.tenant_id, None)
         report = ingest(
             self._app,
             entry.tenant_id,
-            UserDirectory(self._app, entry.tenant_id, None),
+            self._users[entry.tenant_id],
             entry.messages,
             actor=f"user:{entry.user_id}",
             on_reject=rejections.append,
