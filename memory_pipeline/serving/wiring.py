@@ -19,7 +19,7 @@ from typing import Literal, Self
 import msgspec
 
 from memory_pipeline import metrics
-from memory_pipeline.model.errors import SchemaVersionError, StoreUnavailableError, WiringError
+from memory_pipeline.model.errors import BusyError, SchemaVersionError, StoreUnavailableError, WiringError
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.fingerprint import Fingerprint, read_fingerprint
@@ -34,6 +34,8 @@ Result = Literal["same", "not_compared", "other_database", "other_schema", "data
 """`not_compared`: this process's own settings agree, but what others use is not known."""
 
 _RENEW_SECONDS = 60.0
+_RECHECK_SECONDS = 5.0
+"""While something is wrong or unknown: what was put right should show soon."""
 _NAMED = 3
 
 
@@ -60,8 +62,8 @@ class WiringReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """False where this process must not be trusted with reads and writes."""
-        return self.result in {"same", "not_compared"}
+        """False where this process must not be trusted with reads and writes; stores that are away are no reason."""
+        return self.result not in {"other_database", "other_schema"}
 
 
 class Wiring:
@@ -95,15 +97,18 @@ class Wiring:
 
     @property
     def report(self) -> WiringReport:
-        """The newest comparison, about a minute old at most."""
+        """The newest comparison, about a minute old at most (unless the pool of Postgres is busy all the time)."""
         if self._report is None:
             raise WiringError("the wiring was not checked yet.")
+        if self._thread is not None and not self._thread.is_alive() and not self._stop.is_set():
+            message = f"comparing ended with an error, which the log shows, after {self._report.checked_at}; restart."
+            return msgspec.structs.replace(self._report, result="not_compared", message=message)
         return self._report
 
     def start(self) -> Self:
         """Compare; then announce, and compare again every minute, in a thread.
 
-        Raises WiringError, SchemaVersionError, and StoreUnavailableError where Postgres is away.
+        Raises WiringError, SchemaVersionError, and StoreUnavailableError or BusyError where Postgres does not answer.
         """
         try:
             self._started_with = self._own_fingerprint()
@@ -119,7 +124,7 @@ class Wiring:
         return self
 
     def check(self) -> WiringReport:
-        """Compare again; what was found is in the report instead of raised."""
+        """Compare again; what was found is in the report, not raised. Where the pool is busy the report stays."""
         fingerprint = self.report.fingerprint
         try:
             fingerprint = self._own_fingerprint()
@@ -129,6 +134,9 @@ class Wiring:
             report = self._reported(_result_of(error), str(error), fingerprint, self.report.others)
             # Others compare themselves with this process, whatever it found.
             self._announce(fingerprint)
+        except BusyError:
+            self._announce(fingerprint)
+            return self.report
         metrics.schema_checks.labels(report.result).inc()
         self._report = report
         return report
@@ -149,7 +157,7 @@ class Wiring:
         self.stop()
 
     def _renew(self) -> None:
-        while not self._stop.wait(_RENEW_SECONDS):
+        while not self._stop.wait(_RENEW_SECONDS if self.report.result == "same" else _RECHECK_SECONDS):
             self.check()
 
     def _own_fingerprint(self) -> Fingerprint:

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from memory_pipeline.model.errors import StoreUnavailableError
+from memory_pipeline.model.errors import BusyError, StoreUnavailableError
 from memory_pipeline.model.identity import Principal
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.permissions import Author, write_event
@@ -38,7 +38,7 @@ class RefusalLog:
     def record(self, principal: Principal, kind: str, author: Author, detail: dict[str, Any]) -> None:
         """Count one refusal, and write the event where one is due.
 
-        Never raises for a database that is away: the caller is being refused anyway and must hear why.
+        Never raises for a database that is away or busy: the caller is being refused anyway and must hear why.
         """
         key = (principal.tenant_id, principal.user_id, kind, *(str(value) for value in detail.values()))
         refusals = self._count(key)
@@ -49,7 +49,7 @@ class RefusalLog:
                 write_event(
                     connection, principal.tenant_id, kind, author, principal.user_id, detail | {"refusals": refusals}
                 )
-        except StoreUnavailableError as error:
+        except (BusyError, StoreUnavailableError) as error:
             self._put_back(key, refusals)
             _log.warning("refusal_not_in_events", kind=kind, user_id=str(principal.user_id), error=str(error), **detail)
 

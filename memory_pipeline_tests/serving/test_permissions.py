@@ -21,6 +21,7 @@ from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline_tests.conftest import Database as Urls
 from memory_pipeline_tests.stages.principals import events_of, make_principal
 
+NOWHERE = "postgresql://memory_app@127.0.0.1:1/memory"
 AUTHOR = Author("cli:test", UUID(int=7))
 
 
@@ -63,6 +64,11 @@ def test_a_refusal_names_the_permission_and_is_an_event(app: Database, pipeline:
     assert event.detail == {"permission": "analytics:read", "refusals": 1}
 
 
+def test_a_refusal_stands_without_postgres(ana: Principal) -> None:
+    with pytest.raises(ForbiddenError, match="analytics:read"):
+        require_permission(ana, "analytics:read", RefusalLog(Database(NOWHERE)))
+
+
 def test_a_flood_of_refusals_is_one_event(app: Database, pipeline: Database, ana: Principal) -> None:
     refusals = RefusalLog(app, seconds=1e9)
     for permission in ["analytics:read"] * 50 + ["memory:read"] * 50:
@@ -74,15 +80,15 @@ def test_a_flood_of_refusals_is_one_event(app: Database, pipeline: Database, ana
     ]
 
 
-def test_a_refusal_stands_without_postgres_and_its_event_comes_later(
+def test_a_refusal_stands_where_its_event_can_not_be_written_and_the_event_comes_later(
     database: Urls, pipeline: Database, ana: Principal
 ) -> None:
-    app = Database(database.app_url)  # not opened: it answers as one whose server is away
-    refusals = RefusalLog(app, seconds=0)
-    with pytest.raises(ForbiddenError):
-        require_permission(ana, "analytics:read", refusals)
-    with app, pytest.raises(ForbiddenError):
-        require_permission(ana, "analytics:read", refusals)
+    with Database(database.app_url, pool_size=1, wait_seconds=0.1) as app:
+        refusals = RefusalLog(app, seconds=0)
+        with app.transaction(), pytest.raises(ForbiddenError):
+            require_permission(ana, "analytics:read", refusals)
+        with pytest.raises(ForbiddenError):
+            require_permission(ana, "analytics:read", refusals)
     assert [event.detail["refusals"] for event in events_of(pipeline, ana.tenant_id)] == [2]
 
 

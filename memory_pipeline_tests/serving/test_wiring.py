@@ -32,9 +32,9 @@ PASSWORD = "secret-7f3a"
 
 
 @pytest.fixture
-def copy(servers: Servers, database: Urls) -> Iterator[Urls]:
-    """What CREATE DATABASE … TEMPLATE makes of `database`: every row the same, installation_id too."""
-    with fresh_database(servers, database.name) as made:
+def copy(servers: Servers, migrated_template: str) -> Iterator[Urls]:
+    """Made by CREATE DATABASE … TEMPLATE, as `database` is: every row the same, installation_id too."""
+    with fresh_database(servers, migrated_template) as made:
         yield made
 
 
@@ -328,7 +328,19 @@ def test_a_postgres_that_is_away_shows_and_the_process_stays_announced(database:
         databases["MEMORY_POSTGRES_APP_URL"].close()
         redis.queue(lambda client: client.flushdb())
         report = wiring.check()
-        assert (report.result, report.ok) == ("database_away", False)
+        assert (report.result, report.ok) == ("database_away", True)
+        assert wiring._key in wiring_keys(redis)
+
+
+def test_a_pool_without_a_free_connection_leaves_the_report_as_it_was(database: Urls, redis: RedisManager) -> None:
+    with (
+        Database(database.app_url, pool_size=1, wait_seconds=0.1) as app,
+        Wiring("api", {"MEMORY_POSTGRES_APP_URL": app}, redis) as wiring,
+    ):
+        redis.queue(lambda client: client.flushdb())
+        before = wiring.report
+        with app.transaction():
+            assert wiring.check() == before
         assert wiring._key in wiring_keys(redis)
 
 

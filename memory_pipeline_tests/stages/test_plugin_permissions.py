@@ -212,11 +212,10 @@ def test_postgres_answers_while_redis_is_away(app: Database, ana: Principal, red
         assert "not installed" in str(refusal(gate, ana, REMOTE))
 
 
-def test_nothing_runs_where_neither_redis_nor_postgres_can_say(
-    database: Urls, redis: RedisManager, ana: Principal
-) -> None:
+def test_nothing_runs_where_neither_redis_nor_postgres_can_say(redis: RedisManager, ana: Principal) -> None:
+    nowhere = Database("postgresql://memory_app@127.0.0.1:1/memory")
     with pytest.raises(StoreUnavailableError):
-        PluginGate(Database(database.app_url), redis).require(ana, LOCAL)
+        PluginGate(nowhere, redis).require(ana, LOCAL)
 
 
 # -- the stages' question --
