@@ -240,6 +240,8 @@ def _batches(
                 batch.add(prepared, record)
         except UnicodeEncodeError as error:
             reject(_refusal(record.origin, f"it holds half of a surrogate pair ({error.reason})"))
+        except RecordRefusedError as error:
+            reject(_refusal(record.origin, str(error)))
         if len(batch.rows) + len(batch.repeats) >= batch_messages or batch.characters >= BATCH_CHARACTERS:
             yield batch
             batch = Batch()

@@ -6,9 +6,10 @@ import re
 from typing import NamedTuple
 from uuid import UUID
 
+import psycopg
 from psycopg.rows import class_row
 
-from memory_pipeline.model.errors import NotFoundError
+from memory_pipeline.model.errors import NotFoundError, RecordRefusedError
 from memory_pipeline.stores.postgres.database import Connection
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -52,13 +53,17 @@ def all_tenants(connection: Connection) -> dict[UUID, str]:
 def ensure_user(connection: Connection, tenant_id: UUID, email: str, display_name: str) -> UUID:
     """Return the tenant's user with this e-mail (compared in lower case), created if there is none.
 
-    Lower case is what Postgres says it is: Python knows another Unicode, and the column is checked by Postgres.
+    Lower case is what Postgres says it is: Python knows another Unicode, and the column is checked by Postgres. Raises
+    RecordRefusedError for a text that Postgres can't store.
     """
-    connection.execute(
-        "INSERT INTO users (tenant_id, email, display_name) VALUES (%s, lower(%s), %s)"
-        " ON CONFLICT (tenant_id, email) DO NOTHING",
-        [tenant_id, email, display_name],
-    )
+    try:
+        connection.execute(
+            "INSERT INTO users (tenant_id, email, display_name) VALUES (%s, lower(%s), %s)"
+            " ON CONFLICT (tenant_id, email) DO NOTHING",
+            [tenant_id, email, display_name],
+        )
+    except psycopg.DataError as error:
+        raise RecordRefusedError(f"Postgres can't store the user of it: {error}") from error
     row = connection.execute(
         "SELECT user_id FROM users WHERE tenant_id = %s AND email = lower(%s)", [tenant_id, email]
     ).fetchone()
