@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     worker_lease_ms: int = Field(
         20_000, ge=1000, le=300_000, description="Silence of a worker after which its jobs go to others."
     )
+    worker_batch_jobs: int = Field(128, ge=1, le=1000, description="Most jobs of a micro-batch.")
+    worker_batch_window_ms: int = Field(
+        50, ge=0, le=1000, description="How long a micro-batch that is not full waits for more jobs."
+    )
+    worker_port: int = Field(9464, ge=1, le=65535, description="Port of a worker's metrics on 127.0.0.1.")
     worker_health_check_interval_ms: int = Field(
         60_000, ge=1000, description="Time between a worker's health lines in the log."
     )
