@@ -152,7 +152,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(places=some)
     def leases_end(self, places: list[int]) -> None:
         """The workers crashed, or sleep."""
-        keys = self._keys(places)
+        self.leases_end_of(self._keys(places))
+
+    def leases_end_of(self, keys: list[JobKey]) -> None:
         self.ledger.end_leases(keys)
         for key in keys:
             self.jobs[key].lease_ended = self.jobs[key].state == "processing"
@@ -175,6 +177,16 @@ class LedgerMachine(RuleBasedStateMachine):
             job.end("dead" if job.attempts == POLICY.max_attempts else "failed")
             job.alone = True
             assert states[key] == job.state
+
+    @precondition(lambda self: self.jobs)
+    @rule(places=some, times=st.integers(min_value=1, max_value=3))
+    def end_their_workers(self, places: list[int], times: int) -> None:
+        """Jobs that kill whoever claims them, each alone."""
+        for _ in range(times):
+            for key in self._keys(places):
+                self._claimed(self.ledger.claim_keys([key], "dies"))
+                self.leases_end_of([key])
+            self.reclaim()
 
     @rule()
     def retry_the_dead(self) -> None:

@@ -261,8 +261,8 @@ def trim(queue: Queue) -> None:
 
 def lose_the_newest(queue: Queue) -> None:
     """What a crash of Redis does that writes its file once a second; what comes later is there."""
-    for entry_id, _ in queue.redis.xrevrange(JOBS_KEY, count=4):
-        queue.redis.xdel(JOBS_KEY, entry_id)
+    newest: Any = queue.redis.xrevrange(JOBS_KEY, count=4)
+    queue.redis.xdel(JOBS_KEY, *[entry_id for entry_id, _ in newest])
 
 
 @pytest.mark.parametrize("forget", [flush, trim, lose_the_newest])

@@ -172,7 +172,7 @@ def test_row_1_a_worker_killed_before_its_claim_commits_leaves_the_job_claimable
     assert ledger.claim() == []
     worker.close()
     claims: list[jobs.ClaimedJob] = []
-    until(lambda: bool(claims.extend(ledger.claim()) or claims))
+    until(lambda: bool(claims.__iadd__(ledger.claim())))
     assert [(claim.key, claim.attempts) for claim in claims] == [(key, 1)]
 
 
