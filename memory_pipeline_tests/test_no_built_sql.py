@@ -138,9 +138,27 @@ class Module:
             if self.scope_of(node) is not scope:
                 continue
             if isinstance(node, ast.arg) and node.arg == name:
-                yield None
+                yield from self.passed(scope, name)
             elif isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
                 yield from self.given(node)
+
+    def passed(self, function: ast.AST, parameter: str) -> Iterator[ast.expr | None]:
+        """What all calls pass for a parameter; None where another module may call, or a call is not plain."""
+        places = [argument.arg for argument in function.args.args] if isinstance(function, ast.FunctionDef) else []
+        if not isinstance(function, ast.FunctionDef) or not function.name.startswith("_") or parameter not in places:
+            yield None
+            return
+        place = places.index(parameter)
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name) and node.id == function.name:
+                call = self.parents[node]
+                plain = isinstance(call, ast.Call) and call.func is node and self.scope_of(call) is not function
+                if plain and isinstance(call, ast.Call) and len(call.args) > place:
+                    yield call.args[place]
+                else:
+                    yield None
+            elif isinstance(node, ast.Attribute) and node.attr == function.name:
+                yield None
 
     def scope_of(self, node: ast.AST) -> ast.AST:
         scope = node
@@ -227,6 +245,11 @@ def work(connection, cursor, table, name, columns):
         "cursor.stream('SELECT ' + table)",
         "connection.execute(sql(PACKAGE, 'one') + f' WHERE {name}')",
         "connection.execute(sql(PACKAGE, 'one').replace('t', table))",
+        "_private(connection, name)\n\ndef _private(connection, statement):\n    connection.execute(statement)",
+        "_private(*columns)\n\ndef _private(connection, statement):\n    connection.execute(statement)",
+        "map(_private, columns)\n\ndef _private(statement):\n    cursor.execute(statement)",
+        "_private(a, text=name)\n\ndef _private(a, text):\n    a.execute(text)",
+        "public('SELECT 1')\n\ndef public(statement):\n    cursor.execute(statement)",
         "import duckdb\n    duckdb.connect().query(f'SELECT {name}')",
         "connection.sql(f'SELECT * FROM {table}')",
         "query = 'SELECT 1'\n    query += ' WHERE ' + name\n    connection.execute(query)",
@@ -275,6 +298,7 @@ def test_built_sql_is_found(code: str) -> None:
         "columns.copy()",
         "connection.pipeline().execute()",
         "shutil.copy(table, name)",
+        "_private(connection, 'SELECT 1')\n\ndef _private(connection, statement):\n    connection.execute(statement)",
         "connection.query(name)",  # not an engine that takes SQL
         "return f'SELECT {name} stars'",
     ],

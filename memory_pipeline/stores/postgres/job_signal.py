@@ -21,7 +21,7 @@ import psycopg
 from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.stores.postgres.database import Connection
 
-_CHANNEL = "memory_jobs"
+_LISTEN = "LISTEN memory_jobs"
 _LOCK = 1785684595  # as in the trigger
 _SESSION = "-c search_path=memory,public -c timezone=UTC"
 _GLANCE_SECONDS = 0.05
@@ -97,7 +97,7 @@ class JobSignal:
                 keepalives_interval=5,
                 keepalives_count=3,
             )
-            self._connection.execute(f"LISTEN {_CHANNEL}")
+            self._connection.execute(_LISTEN)
         return self._connection
 
 
