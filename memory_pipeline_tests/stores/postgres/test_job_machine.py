@@ -244,7 +244,7 @@ def test_the_ledger_does_what_its_model_does(ledger: Ledger) -> None:
 
 @pytest.mark.nightly
 def test_the_ledger_does_what_its_model_does_in_many_more_cases(ledger: Ledger) -> None:
-    run(ledger, 400, steps=80)
+    run(ledger, 100, steps=60)
 
 
 @pytest.mark.faults
