@@ -13,27 +13,10 @@ from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.stores.postgres import jobs
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_signal import JobSignal
-from memory_pipeline_tests.conftest import fresh_database
-from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.postgres.ledger import Ledger, until
 
 # Far beyond what a test takes: who sleeps so long was not woken.
 LONG = 120.0
-
-
-@pytest.fixture(scope="module")
-def shared(servers: Servers, migrated_template: str) -> Iterator[Ledger]:
-    with (
-        fresh_database(servers, migrated_template) as urls,
-        Database(urls.pipeline_url, role="memory_pipeline", pool_size=12) as database,
-    ):
-        yield Ledger(urls, database)
-
-
-@pytest.fixture
-def ledger(shared: Ledger) -> Ledger:
-    shared.clear()
-    return shared
 
 
 @pytest.fixture
