@@ -94,7 +94,9 @@ class Settings(BaseSettings):
     api_port: int = Field(8000, ge=1, le=65535, description="Port of the API.")
     api_pool_size: int = Field(8, ge=1, le=200, description="Postgres connections of the API's requests.")
     auth_pool_size: int = Field(4, ge=1, le=200, description="Postgres connections that answer who is asking.")
-    background_pool_size: int = Field(2, ge=1, le=50, description="Postgres connections of the API's own chores.")
+    background_pool_size: int = Field(
+        4, ge=3, le=50, description="Postgres connections of the API's own chores; a replay holds two."
+    )
     api_max_request_bytes: int = Field(
         16_000_000, ge=10_000, description="Longest request body; a longer one is refused unread."
     )
