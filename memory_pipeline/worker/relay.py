@@ -21,7 +21,9 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 1000
 SWEEP_SECONDS = 2.0
-FORGOTTEN_SECONDS = 5.0
+LOOK_SECONDS = 10.0
+"""How often the stream is asked whether it still has what was published."""
+FORGOTTEN_SECONDS = 10.0
 """After so long in the stream without being claimed, it is asked whether the stream still has a job."""
 _CLEAN_SECONDS = 60.0
 _AWAY_SECONDS = 0.5
@@ -49,6 +51,7 @@ class Relay:
         self._poll = poll
         self._retention_days = retention_days
         self._swept_at = float("-inf")
+        self._looked_at = float("-inf")
         self._cleaned_at = float("-inf")
 
     def run(self) -> None:
@@ -89,6 +92,9 @@ class Relay:
             dead = sum(state == "dead" for state in reclaimed.values())
             metrics.jobs_reclaimed.inc(len(reclaimed))
             log.warning("jobs_reclaimed", jobs=len(reclaimed), dead=dead)
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
         try:
             with self._database.transaction() as connection:
                 forgotten = republish_forgotten(connection, self._stream, older_than_seconds=FORGOTTEN_SECONDS)
