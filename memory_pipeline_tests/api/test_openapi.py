@@ -1,4 +1,4 @@
-"""The OpenAPI document against the API: whatever is sent, the answer is one the document names, in the form it names."""
+"""The OpenAPI document against the API: whatever is sent, the answer is one it names, in the form it names."""
 
 from __future__ import annotations
 
