@@ -20,6 +20,7 @@ from memory_pipeline.model.identity import Principal
 from memory_pipeline.model.records import BufferedWrite, IncomingMessage
 from memory_pipeline.model.validation import Limits
 from memory_pipeline.model.window import NamedMemories, NamedMemory
+from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.serving import conversations, messages
 from memory_pipeline.serving.buffering import accept_write
 from memory_pipeline.serving.chores import Chores
@@ -33,10 +34,12 @@ from memory_pipeline.serving.tokens import TokenVerifier
 from memory_pipeline.serving.wiring import Wiring
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stages.plugin_permissions import PluginGate
 from memory_pipeline.stages.refresh import refresh
 from memory_pipeline.stages.refusals import RefusalLog
 from memory_pipeline.stores.postgres.conversations import Deleted, owed_invalidations, settle_invalidations
 from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.directory import delete_expired_sessions
 from memory_pipeline.stores.postgres.job_reports import job_stats
 from memory_pipeline.stores.postgres.tenants import display_name_of
 from memory_pipeline.stores.redis.buffer import WriteBuffer
@@ -50,6 +53,7 @@ _STATEMENT_SECONDS = 5.0
 _WRITER_SECONDS = 12.0
 """From the announcement to the end of a transaction there are two statements at most."""
 _INVALIDATIONS_AT_ONCE = 500
+_CLEAN_SECONDS = 600.0
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -108,10 +112,14 @@ class Services:
             )
             self._refusals = RefusalLog(self.database)
             self._refreshing = threading.Lock()
+            names = plugin_names(settings)
+            self._request_plugins = (names.enricher, names.embedder)
+            self._plugins = PluginGate(self.database, self.redis, refusals=self._refusals)
             self._replayer = Replayer(self.buffer, self._background, self._replay)
             self._replayer.start()
             opening.callback(self._replayer.stop)
             opening.enter_context(Chores({"cache_invalidations": self._settle_invalidations}))
+            opening.enter_context(Chores({"expired_sessions": self._forget_expired_sessions}, _CLEAN_SECONDS))
             self._health = Remembered(self._look_around)
             self._open = opening.pop_all()
         return self
@@ -144,7 +152,11 @@ class Services:
 
     def post_messages(self, principal: Principal, posted: Sequence[NewMessage], correlation_id: UUID) -> Taken:
         """Store messages, or buffer them while Postgres is away."""
-        self.require(principal, "messages:write")
+        self.require(principal, "messages:write", correlation_id)
+        if not self.settings.worker_enabled:
+            # Here the plugins run on behalf of the user, within the request.
+            for plugin in self._request_plugins:
+                self._plugins.require(principal, plugin, correlation_id=correlation_id)
         now = datetime.now(UTC)
         limits = Limits.at(
             now,
@@ -180,7 +192,7 @@ class Services:
 
     def delete_conversation(self, principal: Principal, conversation_id: UUID, correlation_id: UUID) -> Deleted:
         """Delete a conversation and all that was derived from it."""
-        self.require(principal, "conversations:delete")
+        self.require(principal, "conversations:delete", correlation_id)
         deleted = conversations.delete(self.database, self.cache, principal, conversation_id, correlation_id)
         log.info("conversation_deleted", conversation_id=str(conversation_id), messages=deleted.messages)
         return deleted
@@ -252,6 +264,10 @@ class Services:
         return self._write(owner, entry.messages, f"user:{entry.user_id}", entry.correlation_id).inserted
 
     # -- chores and health --
+
+    def _forget_expired_sessions(self) -> None:
+        with self._background.transaction() as connection:
+            delete_expired_sessions(connection)
 
     def _settle_invalidations(self) -> None:
         """Have the cache let go of conversations that were written while Redis did not answer."""
