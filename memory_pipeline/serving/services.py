@@ -24,6 +24,7 @@ from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.serving import conversations, messages
 from memory_pipeline.serving.buffering import accept_write
 from memory_pipeline.serving.chores import Chores
+from memory_pipeline.serving.gauges import SAMPLE_SECONDS, sample_gauges
 from memory_pipeline.serving.health import CacheReport, HealthReport, QueueReport, Remembered, StoreHealth, look
 from memory_pipeline.serving.issuers import load_issuers
 from memory_pipeline.serving.messages import MessageOwner, NewMessage, TakenMessage
@@ -119,6 +120,7 @@ class Services:
             self._replayer.start()
             opening.callback(self._replayer.stop)
             opening.enter_context(Chores({"cache_invalidations": self._settle_invalidations}))
+            opening.enter_context(Chores({"gauges": self._sample_gauges}, SAMPLE_SECONDS))
             opening.enter_context(Chores({"expired_sessions": self._forget_expired_sessions}, _CLEAN_SECONDS))
             self._health = Remembered(self._look_around)
             self._open = opening.pop_all()
@@ -265,6 +267,10 @@ class Services:
 
     # -- chores and health --
 
+    def _sample_gauges(self) -> None:
+        self.health()  # sets which stores are up
+        sample_gauges(self._background, self.pipeline.exports_root)
+
     def _forget_expired_sessions(self) -> None:
         with self._background.transaction() as connection:
             delete_expired_sessions(connection)
@@ -283,6 +289,8 @@ class Services:
             "redis": look(self._redis_health),
             "chroma": look(self._chroma_health),
         }
+        for name, store in stores.items():
+            metrics.store_up.labels(name).set(store.ok)
         queue = self._queue_stats() if stores["postgres"].ok else None
         wiring = self._wiring.report
         buffer = self._buffer_stats()

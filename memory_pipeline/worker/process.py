@@ -18,11 +18,12 @@ import structlog
 from memory_pipeline import metrics
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError
 from memory_pipeline.serving.chores import Chores
+from memory_pipeline.serving.gauges import SAMPLE_SECONDS, sample_gauges
 from memory_pipeline.serving.wiring import Wiring
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.job_reports import backlog, job_stats
+from memory_pipeline.stores.postgres.job_reports import job_stats
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.stores.redis.stream import JobStream
 from memory_pipeline.worker.consumer import Consumer, ConsumerOptions
@@ -31,8 +32,6 @@ from memory_pipeline.worker.leases import Leases
 from memory_pipeline.worker.relay import Relay
 
 log = structlog.get_logger(__name__)
-
-_SAMPLE_SECONDS = 5.0
 
 
 class Worker:
@@ -66,7 +65,8 @@ class Worker:
             # Loaded before the first job comes, not with it.
             self._leases = opening.enter_context(Leases(database, settings.worker_lease_ms / 1000))
             self._database_of_worker = database
-            opening.enter_context(Chores({"sample": self._sample}, _SAMPLE_SECONDS))
+            self._exports_root = pipeline.exports_root
+            opening.enter_context(Chores({"sample": self._sample}, SAMPLE_SECONDS))
             opening.enter_context(
                 Chores({"health_line": self._health_line}, settings.worker_health_check_interval_ms / 1000)
             )
@@ -126,16 +126,8 @@ class Worker:
         return Database(url, role="memory_pipeline", name="worker", pool_size=size)
 
     def _sample(self) -> None:
-        """Set the gauges that describe the queue."""
         metrics.jobs_in_work.set(self._leases.in_work)
-        with self._database_of_worker.transaction() as connection:
-            stats = job_stats(connection)
-            waiting = backlog(connection)
-        metrics.queue_jobs.clear()
-        for stat in stats:
-            metrics.queue_jobs.labels(stat.job_type, stat.state).set(stat.jobs)
-        metrics.queue_oldest_seconds.set(waiting.oldest_seconds)
-        metrics.relay_lag_seconds.set(waiting.oldest_unpublished_seconds)
+        sample_gauges(self._database_of_worker, self._exports_root)
 
     def _health_line(self) -> None:
         with self._database_of_worker.transaction() as connection:
