@@ -216,8 +216,8 @@ class Reported(NamedTuple):
 def split_report(waiting: dict[date, int], found: dict[date, int], most: int) -> tuple[list[Reported], dict[date, int]]:
     """Return the days to report now, at most `most`, and what waits for the next time; no item is in both or neither.
 
-    Days that waited come first, so none waits for ever; then the newest.
+    First what has waited longest, in the order of `waiting`, so none waits for ever; then the newest days.
     """
-    total = {day: waiting.get(day, 0) + found.get(day, 0) for day in {*waiting, *found}}
-    order = sorted(total, key=lambda day: (day not in waiting, -day.toordinal()))
+    order = [*waiting, *sorted(found.keys() - waiting.keys(), reverse=True)]
+    total = {day: waiting.get(day, 0) + found.get(day, 0) for day in order}
     return [Reported(day, total[day]) for day in order[:most]], {day: total[day] for day in order[most:]}

@@ -68,7 +68,7 @@ def memory_relationships(context: dg.AssetExecutionContext, pipeline: PipelineRe
         asked = open_jobs(connection, window, ("detect_relations",))
     report = relate(pipeline.database, window)
     with pipeline.database.transaction() as connection:
-        completed = complete_open_jobs(connection, asked, settled_by=f"{SETTLER}{context.run_id}")
+        completed = complete_open_jobs(connection, asked, settled_by=f"{SETTLER}{context.run.run_id}")
     return dg.MaterializeResult(
         metadata=metadata_of(report, row_count=report.relations_written, jobs_completed=completed)
     )

@@ -40,7 +40,7 @@ def chroma_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) 
         window,
         f"{pipeline.enricher.name}@{pipeline.enricher.version}",
         pipeline.embedder.model,
-        settled_by=f"{SETTLER}{context.run_id}",
+        settled_by=f"{SETTLER}{context.run.run_id}",
     )
     return dg.MaterializeResult(
         metadata=metadata_of(
