@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         60.0, ge=1, description="Age of the oldest due job at which a worker counts as stuck, and a run is launched."
     )
     buffer_sensor_seconds: float = Field(
-        30.0, ge=1, description="Age of the oldest buffered write at which, with Postgres there, Dagster replays it."
+        30.0, ge=0, description="Age of the oldest buffered write at which, with Postgres there, Dagster replays it."
     )
 
     # -- API --

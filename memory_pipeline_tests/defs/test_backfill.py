@@ -176,7 +176,7 @@ def test_a_backfill_over_all_days_from_the_ui_is_one_run(deployment: Deployment,
     with dg.DagsterInstance.get() as instance:
         found = instance.get_records_for_run(run["id"], of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
         checks = [record.event_log_entry.get_dagster_event().asset_check_evaluation_data for record in found]
-    assert len(checks) == 7
+    assert len(checks) == 8
     wrong = [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
     assert wrong == []
     with Pipeline(deployment.settings) as pipeline:

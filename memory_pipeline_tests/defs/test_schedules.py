@@ -111,13 +111,14 @@ def test_the_export_job_holds_the_daily_pipeline_the_file_and_their_checks() -> 
         "embedding_checks",
         "chroma_index_entries_match_vectors",
         "chroma_index_chroma_holds_entries",
+        "chroma_index_no_dead_jobs",
         "analytics_checks",
     }
 
 
 def test_every_job_says_what_it_does_and_whose_it_is() -> None:
     jobs = [job for job in REPOSITORY.get_all_jobs() if not job.name.startswith("__")]
-    assert len(jobs) == 4
+    assert len(jobs) == 7
     for job in jobs:
         assert job.description
         assert job.tags["owner"] == "memory-platform"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import dagster as dg
+import structlog
 
 from memory_pipeline.defs import dead_letters
 from memory_pipeline.defs.common import OWNER_TAG
@@ -14,6 +15,8 @@ from memory_pipeline.defs.index.assets import chroma_index
 from memory_pipeline.defs.partitions import EVERY_DAY
 from memory_pipeline.defs.sensing import Answer, opened_database, skipping_where_away
 from memory_pipeline.settings import load_settings
+
+log = structlog.get_logger(__name__)
 
 
 @dg.sensor(
@@ -41,7 +44,7 @@ def dead_letter_sensor(context: dg.SensorEvaluationContext) -> Answer:
     evaluations.append(_evaluation(chroma_index.key, jobs))
     for result in (memories, jobs):
         if not result.passed:
-            context.log.warning(str(result.description))
+            log.warning("dead_letters", check=result.check_name, message=result.description)
     return dg.SensorResult(asset_events=evaluations, cursor=seen, skip_reason=f"Told anew: {_told(memories, jobs)}")
 
 

@@ -1,6 +1,7 @@
 """`new_tenants_sensor`: a tenant that was added reaches the lake's dimensions within minutes."""
 
 import dagster as dg
+import structlog
 
 from memory_pipeline.defs.analytics.assets import lake_dimensions
 from memory_pipeline.defs.common import OWNER_TAG
@@ -8,6 +9,8 @@ from memory_pipeline.defs.sensing import ASKED_BY_TAG, Answer, opened_database, 
 from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stores.postgres.tenants import tenants_seen, unserved_tenants
+
+log = structlog.get_logger(__name__)
 
 NAME = "new_tenants_sensor"
 _NAMED = 10
@@ -26,7 +29,7 @@ tenants_job = dg.define_asset_job(
     minimum_interval_seconds=300,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Every five minutes: whether tenants were added; then the lake's dimensions are written anew. Says which "
+        "Every five minutes: whether tenants were added; then the lake's dimensions are written anew. Logs which "
         "tenants lack a plugin, so that their messages wait. Nothing else has to be made for a tenant: Postgres gives "
         "it the default plugins, the indexer its collection."
     ),
@@ -40,7 +43,9 @@ def new_tenants_sensor(context: dg.SensorEvaluationContext) -> Answer:
         seen = tenants_seen(connection)
         unserved = unserved_tenants(connection, [plugins.enricher, plugins.embedder], _NAMED)
     for slug, lacks in unserved.items():
-        context.log.warning(f"Messages of tenant {slug} wait: it has not installed {', '.join(lacks)}.")
+        log.warning(
+            "tenant_without_plugins", tenant=slug, lacks=lacks, remedy="its messages wait until it installs them"
+        )
     # How many there are changes with each new one, in whatever order they were committed.
     cursor = f"{seen.tenants} tenants, the newest of {seen.newest.isoformat() if seen.newest else 'never'}"
     if context.cursor in (None, cursor):
