@@ -97,6 +97,7 @@ def test_sound_stores_pass_and_every_check_counts_what_it_saw(pipeline: Pipeline
         "memory_embeddings: vectors_fit_the_model": {"vectors": MEMORIES, "of_other_dimension": 0, "not_unit": 0},
         "chroma_index: entries_match_vectors": {"expected": MEMORIES, "lacking": 0, "surplus": 0},
         "chroma_index: chroma_holds_entries": {"collections": len(TENANTS), "wrong": 0},
+        "chroma_index: no_dead_jobs": {"dead_jobs": 0},
         "duckdb_analytics: rows_match_postgres": {},
         "duckdb_analytics: keys_are_unique": {},
         "weekly_summaries: summaries_name_sources": {"summaries": len(TENANTS), "without_source": 0},
@@ -141,6 +142,12 @@ def test_damaged_rows_are_told_by_the_check_of_their_product(pipeline: Pipeline,
             TENANTS[0],
         ),
     ]
+    damage(
+        database,
+        "INSERT INTO memory_jobs (tenant_id, job_type, state, day, finished_at, error_class, error_text, correlation_id)"
+        " SELECT tenant_id, 'index', 'dead', %s, now(), 'TestError', 'no luck', gen_random_uuid() FROM tenants",
+        days[0],
+    )
     assert changed == [2, 2, 2, 2, 2, 2, 1]
     evaluations = evaluate()
     told = "4 memories could not be processed; the newest: refused: too long"
@@ -152,6 +159,7 @@ def test_damaged_rows_are_told_by_the_check_of_their_product(pipeline: Pipeline,
         "memory_embeddings: vectors_fit_the_model": "4 vectors are of another dimension or not of length 1",
         # The entries of the dead letters, and of the vectors that are gone.
         "chroma_index: entries_match_vectors": "0 vectors are not indexed as they are now, 6 should not be there",
+        "chroma_index: no_dead_jobs": "2 jobs are dead; the newest: no luck",
         "weekly_summaries: summaries_name_sources": "1 summaries rest on nothing",
     }
     assert {name for name in failed(evaluations) if evaluations[name].severity == dg.AssetCheckSeverity.WARN} == {
@@ -159,6 +167,7 @@ def test_damaged_rows_are_told_by_the_check_of_their_product(pipeline: Pipeline,
         "memory_embeddings: no_dead_letters",
         "memory_embeddings: memories_have_vectors",
         "chroma_index: entries_match_vectors",
+        "chroma_index: no_dead_jobs",
     }
     assert numbers(evaluations["memory_embeddings: vectors_fit_the_model"]) == {
         "vectors": MEMORIES - 4 - 2,
@@ -171,6 +180,7 @@ def test_damaged_rows_are_told_by_the_check_of_their_product(pipeline: Pipeline,
     # A run over one day looks at that day.
     of_one_day = evaluate(**{PARTITION_NAME_TAG: days[3]})
     assert numbers(of_one_day["facts: no_dead_letters"]) == {"dead_letters": 0}
+    assert numbers(of_one_day["chroma_index: no_dead_jobs"]) == {"dead_jobs": 0}
     assert numbers(of_one_day["memory_embeddings: vectors_fit_the_model"])["not_unit"] == 2
     assert numbers(of_one_day["memory_embeddings: memories_have_vectors"])["incomplete"] == 0
 
