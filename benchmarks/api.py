@@ -28,8 +28,8 @@ import psycopg
 
 from memory_pipeline.client import MemoryClient
 from memory_pipeline.commands.session import scratch_pipeline
-from memory_pipeline.local.api_server import ApiServer
 from memory_pipeline.local.issuer import DEVELOPMENT_ISSUER, ensure_development_issuer, sign_token, subject_of
+from memory_pipeline.local.own_servers import ApiServer
 from memory_pipeline.serving.administration import Administration
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.permissions import Author

@@ -10,13 +10,13 @@ CREATE FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_has
     AS $$
 #variable_conflict use_column
 DECLARE
-    found identities%ROWTYPE;
+    known identities%ROWTYPE;
     match users%ROWTYPE;
     users_with_email bigint := 0;
     revoked timestamptz;
 BEGIN
     -- FOR SHARE: a revocation that is under way ends first, and one that comes later finds the session.
-    SELECT * INTO found FROM identities i WHERE i.issuer = p_issuer AND i.subject = p_subject FOR SHARE;
+    SELECT * INTO known FROM identities i WHERE i.issuer = p_issuer AND i.subject = p_subject FOR SHARE;
     IF NOT FOUND THEN
         IF p_link_by_email AND p_email IS NOT NULL THEN
             SELECT count(*) INTO users_with_email FROM users u WHERE u.email = lower(p_email);
@@ -28,33 +28,33 @@ BEGIN
         VALUES (p_issuer, p_subject, CASE users_with_email WHEN 1 THEN 'linked' ELSE 'pending' END,
                 match.tenant_id, match.user_id, p_email, 'system:authenticate')
         ON CONFLICT DO NOTHING
-        RETURNING * INTO found;
+        RETURNING * INTO known;
         IF FOUND THEN
             INSERT INTO auth_events (kind, actor, issuer, subject, correlation_id)
-            VALUES (CASE found.state WHEN 'linked' THEN 'identity_linked' ELSE 'identity_pending' END,
+            VALUES (CASE known.state WHEN 'linked' THEN 'identity_linked' ELSE 'identity_pending' END,
                     'system:authenticate', p_issuer, p_subject, p_correlation_id);
-            IF found.state = 'linked' THEN
+            IF known.state = 'linked' THEN
                 INSERT INTO events (tenant_id, kind, actor, subject_id, correlation_id, detail)
-                VALUES (found.tenant_id, 'identity_linked', 'system:authenticate', found.user_id, p_correlation_id,
+                VALUES (known.tenant_id, 'identity_linked', 'system:authenticate', known.user_id, p_correlation_id,
                         jsonb_build_object('issuer', p_issuer, 'by', 'verified e-mail'));
             END IF;
         ELSE
-            SELECT * INTO found FROM identities i WHERE i.issuer = p_issuer AND i.subject = p_subject FOR SHARE;
+            SELECT * INTO known FROM identities i WHERE i.issuer = p_issuer AND i.subject = p_subject FOR SHARE;
         END IF;
     END IF;
-    IF found.state <> 'linked' THEN
-        RETURN QUERY SELECT found.state, NULL::uuid, NULL::uuid;
+    IF known.state <> 'linked' THEN
+        RETURN QUERY SELECT known.state, NULL::uuid, NULL::uuid;
         RETURN;
     END IF;
     INSERT INTO user_sessions AS s (session_hash, issuer, subject, tenant_id, user_id, expires_at)
-    VALUES (p_session_hash, p_issuer, p_subject, found.tenant_id, found.user_id, p_expires_at)
+    VALUES (p_session_hash, p_issuer, p_subject, known.tenant_id, known.user_id, p_expires_at)
     ON CONFLICT (session_hash) DO UPDATE SET last_seen_at = clock_timestamp(), expires_at = excluded.expires_at
     RETURNING s.revoked_at INTO revoked;
     IF revoked IS NOT NULL THEN
         RETURN QUERY SELECT 'session_revoked', NULL::uuid, NULL::uuid;
         RETURN;
     END IF;
-    RETURN QUERY SELECT found.state, found.tenant_id, found.user_id;
+    RETURN QUERY SELECT known.state, known.tenant_id, known.user_id;
 END $$;
 
 ALTER FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_hash bytea, p_expires_at timestamp with time zone, p_email text, p_link_by_email boolean, p_correlation_id uuid) OWNER TO memory_owner;
@@ -712,7 +712,7 @@ ALTER TABLE ONLY memory.user_sessions FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.user_sessions OWNER TO memory_owner;
 
-COMMENT ON TABLE memory.user_sessions IS 'Tokens that were accepted, by SHA-256 of the token; mirrored to Redis.';
+COMMENT ON TABLE memory.user_sessions IS 'Tokens that were accepted, by SHA-256 of their signed part; mirrored to Redis.';
 
 CREATE TABLE memory.users (
     tenant_id uuid NOT NULL,
@@ -824,6 +824,8 @@ ALTER TABLE ONLY memory.users
 
 ALTER TABLE ONLY memory.users
     ADD CONSTRAINT users_user_id_key UNIQUE (user_id);
+
+CREATE INDEX conversations_by_user ON memory.conversations USING btree (tenant_id, user_id, created_at DESC, conversation_id DESC);
 
 CREATE INDEX embeddings_by_content ON memory.memory_embeddings USING btree (tenant_id, model, content_hash);
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from memory_pipeline import __version__
-from memory_pipeline.commands import identity_groups
+from memory_pipeline.commands import identity_groups, job_groups
 from memory_pipeline.model.errors import MemoryPipelineError
 
 app = typer.Typer(
@@ -114,6 +114,17 @@ def api() -> None:
     from memory_pipeline.commands.operating import api_command
 
     _finish(api_command())
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker alone, on the stores that the settings name or the stack that is up. Any number may run.
+
+    Example: `MEMORY_WORKER_PORT=9465 memory-pipeline worker`
+    """
+    from memory_pipeline.commands.operating import worker_command
+
+    _finish(worker_command())
 
 
 @app.command()
@@ -259,6 +270,7 @@ app.add_typer(evaluate)
 app.add_typer(identity_groups.identity)
 app.add_typer(identity_groups.users)
 app.add_typer(identity_groups.tenants)
+app.add_typer(job_groups.jobs)
 
 
 @evaluate.command("locomo")

@@ -47,3 +47,40 @@ tokens_refused = Counter("memory_tokens_refused", "Tokens refused, by reason.", 
 schema_checks = Counter(
     "memory_schema_checks", "Comparisons of schema and fingerprint, by result.", ["result"], registry=REGISTRY
 )
+job_claims = Counter(
+    "memory_job_claims", "Micro-batches taken, by where the ids came from.", ["via"], registry=REGISTRY
+)
+jobs_ended = Counter(
+    "memory_jobs_ended", "Attempts at jobs, by type and outcome.", ["job_type", "outcome"], registry=REGISTRY
+)
+jobs_reclaimed = Counter("memory_jobs_reclaimed", "Jobs taken from workers that were silent.", registry=REGISTRY)
+job_batch_size = Histogram(
+    "memory_job_batch_size",
+    "Jobs of a micro-batch.",
+    ["job_type"],
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+    registry=REGISTRY,
+)
+job_seconds = Histogram(
+    "memory_job_batch_seconds", "Time a micro-batch took.", ["job_type"], buckets=_SECONDS, registry=REGISTRY
+)
+stage_seconds = Histogram(
+    "memory_stage_seconds", "Time of a stage within a micro-batch.", ["stage"], buckets=_SECONDS, registry=REGISTRY
+)
+searchable_lag_seconds = Histogram(
+    "memory_searchable_lag_seconds",
+    "From the writing of a job to its end: for enrich_and_embed, from a message to its being found.",
+    ["job_type"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 5, 10, 20, 30, 60, 300, 3600),
+    registry=REGISTRY,
+)
+relay_lag_seconds = Gauge(
+    "memory_relay_lag_seconds", "How long the oldest job that is not published yet has been due.", registry=REGISTRY
+)
+queue_jobs = Gauge(
+    "memory_queue_jobs", "Jobs in the ledger, by type and state.", ["job_type", "state"], registry=REGISTRY
+)
+queue_oldest_seconds = Gauge(
+    "memory_queue_oldest_pending_seconds", "Age of the oldest job that is still to be done.", registry=REGISTRY
+)
+jobs_in_work = Gauge("memory_jobs_in_work", "Jobs this worker is working on.", registry=REGISTRY)

@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     worker_lease_ms: int = Field(
         20_000, ge=1000, le=300_000, description="Silence of a worker after which its jobs go to others."
     )
+    worker_batch_jobs: int = Field(128, ge=1, le=1000, description="Most jobs of a micro-batch.")
+    worker_batch_window_ms: int = Field(
+        50, ge=0, le=1000, description="How long a micro-batch that is not full waits for more jobs."
+    )
+    worker_port: int = Field(9464, ge=1, le=65535, description="Port of a worker's metrics on 127.0.0.1.")
     worker_health_check_interval_ms: int = Field(
         60_000, ge=1000, description="Time between a worker's health lines in the log."
     )
@@ -89,7 +94,9 @@ class Settings(BaseSettings):
     api_port: int = Field(8000, ge=1, le=65535, description="Port of the API.")
     api_pool_size: int = Field(8, ge=1, le=200, description="Postgres connections of the API's requests.")
     auth_pool_size: int = Field(4, ge=1, le=200, description="Postgres connections that answer who is asking.")
-    background_pool_size: int = Field(2, ge=1, le=50, description="Postgres connections of the API's own chores.")
+    background_pool_size: int = Field(
+        4, ge=3, le=50, description="Postgres connections of the API's own chores; a replay holds two."
+    )
     api_max_request_bytes: int = Field(
         16_000_000, ge=10_000, description="Longest request body; a longer one is refused unread."
     )

@@ -120,9 +120,8 @@ def empty_database(servers: Servers) -> Iterator[Database]:
         yield fresh
 
 
-@pytest.fixture
-def redis_url(servers: Servers) -> str:
-    """An empty Redis database that no other worker uses. For FLUSHALL or a crash take `redis_server`."""
+def redis_of_this_worker(servers: Servers) -> str:
+    """An emptied Redis database that no other worker uses; tests of one worker come one after the other."""
     import redis
 
     worker = os.environ.get("PYTEST_XDIST_WORKER")
@@ -130,6 +129,12 @@ def redis_url(servers: Servers) -> str:
     with redis.Redis.from_url(url) as client:
         client.flushdb()
     return url
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """An empty Redis database that no other worker uses. For FLUSHALL or a crash take `redis_server`."""
+    return redis_of_this_worker(servers)
 
 
 @pytest.fixture

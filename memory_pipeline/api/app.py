@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from memory_pipeline import __version__, logs
@@ -32,14 +33,19 @@ def correlation_id_of(request: Request) -> UUID:
     return correlation_id
 
 
-def principal_of(
+async def principal_of(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     """Who is asking; raises what becomes 401, 403 or 503."""
     services = services_of(request)
     services.require_enabled()
     token = credentials.credentials if credentials is not None else None
-    principal = services.sessions.authenticate(token, correlation_id_of(request))
+    sent = request.headers.getlist("authorization")
+    if len(sent) > 1:
+        # As HTTP reads a header that is there twice; that is no token, so nobody can choose which one counts.
+        token = ", ".join(sent)
+    principal = await run_in_threadpool(services.sessions.authenticate, token, correlation_id_of(request))
+    # Here and not in a thread, which would bind them in a context of its own that ends with it.
     logs.bind(tenant_id=principal.tenant_id, user_id=principal.user_id)
     return principal
 
@@ -56,7 +62,11 @@ def create_app(services: Services) -> FastAPI:
     app = FastAPI(
         title="memory_pipeline",
         version=__version__,
-        description="Long-term memory for chat products: post messages, read conversations.",
+        description=(
+            "Long-term memory for chat products: post messages, read conversations. Whatever is refused is answered "
+            "with an `ErrorAnswer`, also an unknown path (404) and a method that a path does not have (405)."
+        ),
+        responses=errors.ANYWHERE,
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=f"{PREFIX}/docs",
         redoc_url=None,

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from memory_pipeline.api.schemas import ErrorAnswer
 from memory_pipeline.model.errors import (
@@ -39,12 +40,19 @@ _STATUS: dict[type[MemoryPipelineError], int] = {
 }
 _RETRY_SECONDS = "2"
 _MAX_PROBLEMS = 10
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
-DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer, "description": HTTPStatus(status).phrase}
-    for status in (400, 401, 403, 413, 422, 503)
-}
-"""Answers that any authenticated route may give."""
+Responses = dict[int | str, dict[str, Any]]
+
+
+def _documented(*statuses: int) -> Responses:
+    return {status: {"model": ErrorAnswer, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+ANYWHERE = _documented(413, 500)
+"""Answers that every route may give."""
+DOCUMENTED = _documented(400, 401, 403, 422, 503)
+"""Answers that any authenticated route may give besides."""
 
 
 def error_body(code: str, message: str, **more: object) -> dict[str, object]:
@@ -93,8 +101,21 @@ def _problem(problem: dict[str, object]) -> str:
     return f"{path or where[0]}: {problem['msg']}"
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    headers = error.headers
+    if error.status_code == 405:
+        # Starlette names the methods of the first route that has the path.
+        headers = {"Allow": ", ".join(_methods_of_path(request))}
     code = "too_large" if error.status_code == 413 else HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     message = error.detail if isinstance(error.detail, str) else json.dumps(error.detail)
-    return JSONResponse(error_body(code, f"{message}."), error.status_code, error.headers)
+    return JSONResponse(error_body(code, f"{message}."), error.status_code, headers)
+
+
+def _methods_of_path(request: Request) -> list[str]:
+    """Try them: routers know which methods they take, but don't list those of a path."""
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]

@@ -10,6 +10,7 @@ from memory_pipeline.serving.services import Services
 from memory_pipeline.settings import Settings
 
 _STOP_SECONDS = 10
+_KEEP_ALIVE_SECONDS = 75
 
 
 def serve(settings: Settings) -> None:
@@ -23,5 +24,7 @@ def serve(settings: Settings) -> None:
             access_log=False,
             log_level="warning",
             server_header=False,
+            # Longer than load balancers keep a connection, so that they and not we end it.
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -25,6 +26,8 @@ from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.tenants import User, find_user, tenant_id_of
 
 _LISTED = 1000
+_HINTED = 20
+"""Pending logins whose command for linking is written out."""
 
 
 def _user(database: Database, email: str, tenant: str | None) -> User:
@@ -58,10 +61,22 @@ def identity_list_command(
         first_seen = f"{row.first_seen_at:%Y-%m-%d %H:%M}"
         cells = (row.subject, row.issuer, row.state, row.email, row.tenant, row.email_hint, first_seen)
         grid.add_row(*map(_shown, cells))
+    for column in grid.columns[:2]:
+        column.overflow = "fold"  # whole, however narrow the terminal is
     out.print(grid)
+    if state == "pending":
+        _show_how_to_link(rows)
     if len(rows) == _LISTED:
         out.print(f"the newest {_LISTED:,}; there may be more.")
     return 0
+
+
+def _show_how_to_link(rows: list[directory.IdentityRow]) -> None:
+    for row in rows[:_HINTED]:
+        if row.subject.isprintable() and row.issuer.isprintable():
+            email = row.email_hint if row.email_hint is not None and row.email_hint.isprintable() else "EMAIL"
+            line = ["memory-pipeline", "identity", "link", row.subject, "--issuer", row.issuer, "--user", email]
+            out.print(shlex.join(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def identity_link_command(

@@ -1,4 +1,4 @@
-"""`up`, `api`, `env`, `status`, `doctor`, `migrate`: running the local stack and asking how it is."""
+"""`up`, `api`, `worker`, `env`, `status`, `doctor`, `migrate`: running the local stack and asking how it is."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rich.markup import escape
 
 from memory_pipeline.commands.output import err, number, out, print_json, table
 from memory_pipeline.commands.session import project_root, running_stack, unprepared_stack
-from memory_pipeline.local.api_server import ApiServer
 from memory_pipeline.local.dagster_dev import DagsterDev
+from memory_pipeline.local.own_servers import ApiServer, WorkerServer
 from memory_pipeline.local.stack import running_stack as find_running_stack
 from memory_pipeline.local.stack import settings_with
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, WiringError
@@ -197,11 +197,13 @@ def up_command() -> int:
         logs = settings.home / "logs"
         api = ApiServer(logs / "api.log", port=settings.api_port, env={})
         ui = DagsterDev(project_root(), logs / "dagster.log", port=settings.ui_port, env={})
-        out.print("starting the API and the Dagster UI …")
-        for child in (api, ui):
+        worker = WorkerServer(logs / "worker.log", port=settings.worker_port, env={})
+        children = [api, worker, ui] if settings.worker_enabled else [api, ui]
+        out.print("starting the API, the worker and the Dagster UI …" if settings.worker_enabled else "starting …")
+        for child in children:
             stops.callback(child.stop)
             child.start()
-        for child in (api, ui):
+        for child in children:
             child.wait_ready()
         stops.callback(err.print, "stopping …")
         out.print(f"API         [link]{api.url}/api/v1/memory/docs[/link]")
@@ -209,8 +211,8 @@ def up_command() -> int:
         out.print(f"state       {settings.home}", highlight=False)
         out.print('another shell: [bold]eval "$(memory-pipeline env)"[/bold] points it here. Ctrl-C stops everything.')
         while not stop.wait(1.0):
-            api.require_running()
-            ui.require_running()
+            for child in children:
+                child.require_running()
     return 0
 
 
@@ -218,10 +220,37 @@ def api_command() -> int:
     """Run the API alone, on stores that run already."""
     from memory_pipeline.api.server import serve
 
+    serve(_settings_of_what_runs())
+    return 0
+
+
+def worker_command() -> int:
+    """Run a worker alone, on stores that run already, until a signal; then finish what is in work."""
+    from prometheus_client import start_http_server
+
+    from memory_pipeline import metrics
+    from memory_pipeline.logs import configure_logs
+    from memory_pipeline.worker.process import Worker
+
+    settings = _settings_of_what_runs()
+    configure_logs()
+    stop = threading.Event()
+    with _set_on_signals(stop), Worker(settings) as worker:
+        server, thread = start_http_server(settings.worker_port, "127.0.0.1", registry=metrics.REGISTRY)
+        try:
+            while not stop.wait(1.0):
+                worker.require_running()
+        finally:
+            server.shutdown()
+            thread.join()
+    return 0
+
+
+def _settings_of_what_runs() -> Settings:
+    """The settings as they are where they name stores; else with those of the stack that is up."""
     settings = load_settings()
     state = find_running_stack(settings) if settings.postgres_app_url is None else None
-    serve(settings_with(settings, state.env) if state is not None else settings)
-    return 0
+    return settings_with(settings, state.env) if state is not None else settings
 
 
 def _end_runs_of_before() -> None:

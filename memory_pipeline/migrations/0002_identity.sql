@@ -69,7 +69,7 @@ CREATE TABLE user_sessions (
 );
 CREATE INDEX user_sessions_by_identity ON user_sessions (issuer, subject);
 CREATE INDEX user_sessions_by_expiry ON user_sessions (expires_at);
-COMMENT ON TABLE user_sessions IS 'Tokens that were accepted, by SHA-256 of the token; mirrored to Redis.';
+COMMENT ON TABLE user_sessions IS 'Tokens that were accepted, by SHA-256 of their signed part; mirrored to Redis.';
 
 CREATE TABLE auth_events (
     event_id        uuid PRIMARY KEY DEFAULT uuidv7(),

@@ -120,11 +120,10 @@ class Sessions:
     def _known_session(self, claims: Claims, hash_: bytes, correlation_id: UUID) -> Session | None:
         """Return the session Redis has of this token, its lifetime renewed; None where Postgres has to be asked."""
         key = keys.session(hash_)
-        session = self._redis.get_value(key, Session, cache="session")
+        # Of a session dropped a moment ago it renews the mark, and a revoked one may keep that.
+        session = self._redis.get_value(key, Session, cache="session", renewed_seconds=self._lifetime(claims))
         if session is None or (session.issuer, session.subject) != (claims.issuer, claims.subject):
             return None
-        # On a session dropped this very moment it renews the mark instead, and a revoked one may keep that.
-        self._redis.cache(lambda client: client.expire(key, self._lifetime(claims)), None)
         if self._must_tell(hash_):
             try:
                 present = self._ask(claims, hash_, correlation_id)

@@ -1,6 +1,6 @@
 """Whether a plugin may run for a user: registered, enabled, installed for their tenant, permitted to a role of theirs.
 
-The stages ask the same of all tenants at once, in the role `pipeline` (`stores.postgres.permissions.permitted_tenants`,
+The stages ask the same of all tenants at once, in the role `pipeline` (`stores.postgres.plugins.permitted_tenants`,
 or the view `permitted_plugins` inside their own statements).
 """
 

@@ -57,6 +57,8 @@ class RefreshedMemory(msgspec.Struct, frozen=True):
     failure_class: str | None = None
     failure_text: str | None = None
     plugin: str | None = None
+    retryable: bool = False
+    """Whether a failure may pass by itself: the index's, not that of a memory among the dead letters."""
 
 
 class RefreshReport(msgspec.Struct):
@@ -139,7 +141,7 @@ class _Judge(NamedTuple):
         if any(row.unindexed for row in family):
             error = self.index_failures.get(memory.tenant_id)
             if error is not None:
-                return RefreshedMemory(memory, RefreshState.FAILED, type(error).__name__, str(error))
+                return RefreshedMemory(memory, RefreshState.FAILED, type(error).__name__, str(error), retryable=True)
             return RefreshedMemory(memory, RefreshState.HELD)
         return RefreshedMemory(memory, RefreshState.DONE)
 

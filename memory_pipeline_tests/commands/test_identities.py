@@ -219,7 +219,8 @@ def test_a_pending_login_is_listed_linked_and_revoked(run: Run, sessions: Sessio
     (pending,) = json.loads(run("identity", "pending", "--json"))
     assert (pending["issuer"], pending["subject"]) == (ISSUER, "auth0|ana")
     assert (pending["email_hint"], pending["tenant"]) == ("ana@example.org", None)
-    assert "auth0|ana" in run("identity", "pending")
+    *_, hint = run("identity", "pending").splitlines()
+    assert hint == f"memory-pipeline identity link 'auth0|ana' --issuer {ISSUER} --user ana@example.org"
 
     assert "is linked" in run("identity", "link", "auth0|ana", "--user", "ana@example.org")
     assert "was already linked" in run("identity", "link", "auth0|ana", "--user", "ana@example.org")

@@ -25,7 +25,7 @@ from memory_pipeline.serving import buffering
 from memory_pipeline.serving.buffering import ReplayReport, accept_write, replay, report_lost
 from memory_pipeline.serving.replayer import Replayer
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.replays import refused_write, try_replay_lock
+from memory_pipeline.stores.postgres.replays import record_refused, refused_write, try_replay_lock
 from memory_pipeline.stores.redis.buffer import WriteBuffer
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline_tests.conftest import Database as Urls
@@ -297,6 +297,14 @@ def test_a_refusal_that_was_recorded_is_recorded_once_though_its_removal_was_los
     world.replay()
     refusal_of(world, entry)  # one job, one event
     assert world.write.asked == []
+
+
+def test_the_same_refusal_recorded_twice_is_one_job_and_one_event(world: World) -> None:
+    entry = request(world.ana, "a")
+    for _replayer in range(2):
+        with world.pipeline.transaction() as connection:
+            record_refused(connection, entry, "ConflictError", "taken")
+    assert refusal_of(world, entry) == ("ConflictError", "taken", entry)
 
 
 def test_a_refused_request_that_jsonb_cannot_hold_is_kept_all_the_same(world: World) -> None:

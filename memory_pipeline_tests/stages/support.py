@@ -17,7 +17,7 @@ import pytest
 from memory_pipeline.model.errors import ProviderError
 from memory_pipeline.model.ids import message_id
 from memory_pipeline.model.records import FactDraft, IncomingMessage, Rejection, Role, Turn
-from memory_pipeline.model.window import DayWindow
+from memory_pipeline.model.window import DayWindow, NamedMemories, NamedMemory
 from memory_pipeline.providers.base import Vectors
 from memory_pipeline.serving.ingest import UserDirectory, ingest
 from memory_pipeline.stages import embed as embed_stage
@@ -65,6 +65,14 @@ class World:
             " memory_relationships, index_generations, index_entries, audit_runs, audit_findings CASCADE"
         )
 
+    def forget(self) -> None:
+        """Empty all but tenants and users, so that the same said again gets the same ids."""
+        self.execute(
+            "TRUNCATE conversations, messages, events, memories, memory_embeddings, memory_relationships,"
+            " index_generations, index_entries, audit_runs, audit_findings CASCADE"
+        )
+        self._said = 0
+
     def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement as the owner: what nobody in the product may do."""
         cursor = self._admin.execute(statement.encode(), values)
@@ -73,6 +81,31 @@ class World:
     def tenant(self, slug: str = "acme") -> UUID:
         with self.database.transaction() as connection:
             return ensure_tenant(connection, slug)
+
+    def install(self, plugin: str, tenant: str = "acme") -> None:
+        self.execute(
+            "INSERT INTO plugin_installs (tenant_id, plugin, installed_by) VALUES (%s, %s, 'test')",
+            *(self.tenant(tenant), plugin),
+        )
+
+    def uninstall(self, plugin: str, tenant: str = "acme") -> None:
+        self.execute("DELETE FROM plugin_installs WHERE tenant_id = %s AND plugin = %s", *(self.tenant(tenant), plugin))
+
+    def refusals(self) -> list[tuple[UUID, str, str]]:
+        """(tenant, actor, plugin) of the events that tell of a refused plugin, in order."""
+        found = self.execute(
+            "SELECT tenant_id, actor, detail ->> 'plugin' FROM events WHERE kind = 'plugin_refused' ORDER BY event_id"
+        )
+        return [(tenant_id, actor, plugin) for tenant_id, actor, plugin in found]
+
+    def named(self, *contents: str) -> NamedMemories:
+        """Name memories by their contents; all episodes where none is given."""
+        rows = self.execute(
+            "SELECT tenant_id, memory_id, day FROM memories"
+            " WHERE CASE WHEN %s::text[] = '{}' THEN kind = 'episode' ELSE content = ANY(%s) END",
+            *(list(contents), list(contents)),
+        )
+        return NamedMemories.of(NamedMemory(*row) for row in rows)
 
     def say(
         self,

@@ -17,7 +17,8 @@ from memory_pipeline.stages.plugin_permissions import PluginDecision, PluginGate
 from memory_pipeline.stages.refusals import RefusalLog
 from memory_pipeline.stores.postgres import permission_changes as changes
 from memory_pipeline.stores.postgres.database import Connection, Database
-from memory_pipeline.stores.postgres.permissions import Author, missing_for_plugin, permitted_tenants
+from memory_pipeline.stores.postgres.permissions import Author, missing_for_plugin
+from memory_pipeline.stores.postgres.plugins import permitted_tenants
 from memory_pipeline.stores.redis import keys
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline_tests.conftest import Database as Urls
@@ -225,9 +226,9 @@ def test_stages_may_run_a_plugin_for_the_tenants_that_have_it(pipeline: Database
     globex = make_principal(pipeline, "globex", "gil@globex.example")
     change(pipeline, lambda connection: changes.install_plugin(connection, globex.tenant_id, REMOTE, AUTHOR))
     with pipeline.transaction() as connection:
-        assert permitted_tenants(connection, LOCAL) == {ana.tenant_id, globex.tenant_id}
-        assert permitted_tenants(connection, REMOTE) == {globex.tenant_id}
-        assert permitted_tenants(connection, "enricher:unheard-of") == set()
+        assert set(permitted_tenants(connection, LOCAL)) == {ana.tenant_id, globex.tenant_id}
+        assert set(permitted_tenants(connection, REMOTE)) == {globex.tenant_id}
+        assert set(permitted_tenants(connection, "enricher:unheard-of")) == set()
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ def test_stages_may_run_nothing_that_is_no_longer_allowed(
 ) -> None:
     change(pipeline, lambda connection: work(connection, ana.tenant_id))
     with pipeline.transaction() as connection:
-        assert permitted_tenants(connection, LOCAL) == set()
+        assert set(permitted_tenants(connection, LOCAL)) == set()
 
 
 def test_the_app_sees_what_is_permitted_to_its_own_tenant_alone(
@@ -252,7 +253,7 @@ def test_the_app_sees_what_is_permitted_to_its_own_tenant_alone(
 ) -> None:
     make_principal(pipeline, "globex", "gil@globex.example")
     with app.tenant_transaction(ana.tenant_id) as connection:
-        assert permitted_tenants(connection, LOCAL) == {ana.tenant_id}
+        assert set(permitted_tenants(connection, LOCAL)) == {ana.tenant_id}
 
 
 # -- who may change it --

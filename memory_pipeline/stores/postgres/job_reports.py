@@ -163,7 +163,8 @@ def retry_dead(
     """Make a page of dead jobs pending again, with all their attempts, the longest dead first; return which.
 
     To retry many: take `database_now` once as `died_before`, then call with a pause in between, a transaction each,
-    until fewer than `limit` come back. Stopped in the middle, it is simply begun again.
+    until fewer than `limit` come back. Stopped in the middle, it is simply begun again. Their memories leave the dead
+    letters with them.
     """
     rows = connection.execute(
         sql(PACKAGE, "jobs_retry_dead"),
@@ -175,7 +176,12 @@ def retry_dead(
             "job_id": job_id,
         },
     ).fetchall()
-    return [JobKey(*row) for row in rows]
+    keys = [JobKey(*row) for row in rows]
+    connection.execute(
+        sql(PACKAGE, "jobs_revive_memories"),
+        {"tenant_ids": [key.tenant_id for key in keys], "job_ids": [key.job_id for key in keys]},
+    )
+    return keys
 
 
 def compact_completed(connection: Connection, retention_days: float, *, limit: int = 10_000) -> int:

@@ -26,8 +26,6 @@ _LOCK = 1785684595  # as in the trigger
 _SESSION = "-c search_path=memory,public -c timezone=UTC"
 _GLANCE_SECONDS = 0.05
 """How long one sleeps who has not the lock."""
-_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-"""A server that is gone without a word is noticed within 25 s."""
 _REST_SECONDS = 0.01
 """At least so long from one waking to the next going to sleep: at high rates few jobs are announced."""
 
@@ -94,7 +92,10 @@ class JobSignal:
                 connect_timeout=10,
                 options=_SESSION,
                 application_name="memory_pipeline jobs",
-                **_KEEPALIVE,
+                # A server that is gone without a word is noticed within 25 s.
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
             )
             self._connection.execute(_LISTEN)
         return self._connection

@@ -7,9 +7,10 @@ tenant is an event of it, one that concerns all of them is a row of auth_events.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, LiteralString
+from typing import Any
 from uuid import UUID
 
+from psycopg import Cursor
 from psycopg.types.json import Jsonb
 
 from memory_pipeline.model.errors import InvalidRequestError, NotFoundError
@@ -37,12 +38,11 @@ def grant_role(connection: Connection, tenant_id: UUID, user_id: UUID, role: str
     if role == PIPELINE_ROLE:
         raise InvalidRequestError(f"{role} is what the stages of the pipeline act as; no user can have it.")
     changed = _changed(
-        connection,
-        "INSERT INTO user_roles (tenant_id, user_id, role, granted_by) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-        tenant_id,
-        user_id,
-        role,
-        author.actor,
+        connection.execute(
+            "INSERT INTO user_roles (tenant_id, user_id, role, granted_by) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT DO NOTHING",
+            [tenant_id, user_id, role, author.actor],
+        )
     )
     if changed:
         write_event(connection, tenant_id, "role_granted", author, user_id, {"role": role})
@@ -53,11 +53,9 @@ def revoke_role(connection: Connection, tenant_id: UUID, user_id: UUID, role: st
     """Take a role from a user. Raises NotFoundError for a role that does not exist."""
     _require_role(connection, role)
     changed = _changed(
-        connection,
-        "DELETE FROM user_roles WHERE tenant_id = %s AND user_id = %s AND role = %s",
-        tenant_id,
-        user_id,
-        role,
+        connection.execute(
+            "DELETE FROM user_roles WHERE tenant_id = %s AND user_id = %s AND role = %s", [tenant_id, user_id, role]
+        )
     )
     if changed:
         write_event(connection, tenant_id, "role_revoked", author, user_id, {"role": role})
@@ -69,10 +67,9 @@ def allow(connection: Connection, role: str, permission: str, author: Author) ->
     _require_role(connection, role)
     _require_permission(connection, permission)
     changed = _changed(
-        connection,
-        "INSERT INTO role_permissions (role, permission) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-        role,
-        permission,
+        connection.execute(
+            "INSERT INTO role_permissions (role, permission) VALUES (%s, %s) ON CONFLICT DO NOTHING", [role, permission]
+        )
     )
     if changed:
         _write_common_event(connection, "permission_allowed", author, {"role": role, "permission": permission})
@@ -83,7 +80,9 @@ def deny(connection: Connection, role: str, permission: str, author: Author) -> 
     """Have a role no longer allow something, in every tenant. Raises NotFoundError."""
     _require_role(connection, role)
     _require_permission(connection, permission)
-    changed = _changed(connection, "DELETE FROM role_permissions WHERE role = %s AND permission = %s", role, permission)
+    changed = _changed(
+        connection.execute("DELETE FROM role_permissions WHERE role = %s AND permission = %s", [role, permission])
+    )
     if changed:
         _write_common_event(connection, "permission_denied", author, {"role": role, "permission": permission})
     return changed
@@ -96,11 +95,10 @@ def install_plugin(connection: Connection, tenant_id: UUID, plugin: str, author:
     """Let a plugin see a tenant's messages. Raises NotFoundError."""
     _require_plugin(connection, plugin)
     changed = _changed(
-        connection,
-        "INSERT INTO plugin_installs (tenant_id, plugin, installed_by) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-        tenant_id,
-        plugin,
-        author.actor,
+        connection.execute(
+            "INSERT INTO plugin_installs (tenant_id, plugin, installed_by) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            [tenant_id, plugin, author.actor],
+        )
     )
     if changed:
         write_event(connection, tenant_id, "plugin_installed", author, None, {"plugin": plugin})
@@ -111,7 +109,7 @@ def uninstall_plugin(connection: Connection, tenant_id: UUID, plugin: str, autho
     """Keep a plugin from a tenant's messages; what it made before stays. Raises NotFoundError."""
     _require_plugin(connection, plugin)
     changed = _changed(
-        connection, "DELETE FROM plugin_installs WHERE tenant_id = %s AND plugin = %s", tenant_id, plugin
+        connection.execute("DELETE FROM plugin_installs WHERE tenant_id = %s AND plugin = %s", [tenant_id, plugin])
     )
     if changed:
         write_event(connection, tenant_id, "plugin_uninstalled", author, None, {"plugin": plugin})
@@ -122,11 +120,9 @@ def set_plugin_enabled(connection: Connection, plugin: str, author: Author, *, e
     """Let a plugin run where it is installed and permitted, or for nobody. Raises NotFoundError."""
     _require_plugin(connection, plugin)
     changed = _changed(
-        connection,
-        "UPDATE plugin_registry SET enabled = %s WHERE plugin = %s AND enabled <> %s",
-        enabled,
-        plugin,
-        enabled,
+        connection.execute(
+            "UPDATE plugin_registry SET enabled = %s WHERE plugin = %s AND enabled <> %s", [enabled, plugin, enabled]
+        )
     )
     if changed:
         kind = "plugin_enabled" if enabled else "plugin_disabled"
@@ -172,8 +168,8 @@ def register_plugin(
 # -- shared --
 
 
-def _changed(connection: Connection, statement: LiteralString, *parameters: object) -> bool:
-    return connection.execute(statement, parameters).rowcount > 0
+def _changed(cursor: Cursor[Any]) -> bool:
+    return cursor.rowcount > 0
 
 
 def _require_role(connection: Connection, role: str) -> None:

@@ -84,14 +84,6 @@ def missing_for_plugin(connection: Connection, tenant_id: UUID, user_id: UUID, p
     return tuple(requirement for requirement, holds in found.items() if not holds)
 
 
-def permitted_tenants(connection: Connection, plugin: str) -> set[UUID]:
-    """Return the tenants for which the stages may run `plugin`."""
-    rows = connection.execute(
-        "SELECT tenant_id FROM permitted_plugins WHERE plugin = %s AND role = %s", [plugin, PIPELINE_ROLE]
-    ).fetchall()
-    return {row[0] for row in rows}
-
-
 def list_plugins(connection: Connection, tenant_id: UUID | None = None) -> list[PluginRow]:
     """Return the registry, with what is installed for the tenant."""
     with connection.cursor(row_factory=class_row(PluginRow)) as cursor:

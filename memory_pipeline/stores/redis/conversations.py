@@ -156,6 +156,9 @@ class ConversationCache:
     ) -> bool:
         """Add messages that have been committed, and take the token back. False where Redis is away.
 
+        messages: as Postgres has them. A repeat may carry another time than the message it repeats: leave it out, or
+        give the row that is there.
+
         `created`: given where this very transaction inserted the conversation, so that its list can be made of these
         messages; it holds them all.
         """

@@ -176,9 +176,14 @@ class RedisManager:
 
     # -- values that are dropped on change --
 
-    def get_value(self, key: str, kind: type[Result], *, cache: str) -> Result | None:
-        """Return the value of `key` decoded as `kind`, None where there is none or Redis is away; count hit or miss."""
-        raw = self._raw(key)
+    def get_value(
+        self, key: str, kind: type[Result], *, cache: str, renewed_seconds: int | None = None
+    ) -> Result | None:
+        """Return the value of `key` decoded as `kind`, None where there is none or Redis is away; count hit or miss.
+
+        `renewed_seconds` gives it that long to live from now, in the same round trip.
+        """
+        raw = self._raw(key, renewed_seconds)
         value: Result | None = None
         if raw is not None and raw != _DROPPED:
             try:
@@ -222,10 +227,12 @@ class RedisManager:
 
     # -- inside --
 
-    def _raw(self, key: str) -> bytes | None:
+    def _raw(self, key: str, renewed_seconds: int | None = None) -> bytes | None:
         if key in self._owed and not self.drop_values(key):
             return None
-        raw: Any = self.cache(lambda client: client.get(key), None)
+        raw: Any = self.cache(
+            lambda client: client.get(key) if renewed_seconds is None else client.getex(key, ex=renewed_seconds), None
+        )
         return raw if raw is None else bytes(raw)
 
     def _drop_owed(self, client: redis.Redis) -> None:

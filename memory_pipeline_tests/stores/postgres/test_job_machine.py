@@ -6,7 +6,6 @@ leases and waits back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -16,10 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from memory_pipeline.model.jobs import JobKey
 from memory_pipeline.stores.postgres import job_reports
-from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
-from memory_pipeline_tests.conftest import fresh_database
-from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.postgres.ledger import POLICY, Ledger, break_sql
 
 some = st.lists(st.integers(min_value=0, max_value=30), min_size=1, max_size=4, unique=True)
@@ -152,7 +148,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(places=some)
     def leases_end(self, places: list[int]) -> None:
         """The workers crashed, or sleep."""
-        keys = self._keys(places)
+        self.leases_end_of(self._keys(places))
+
+    def leases_end_of(self, keys: list[JobKey]) -> None:
         self.ledger.end_leases(keys)
         for key in keys:
             self.jobs[key].lease_ended = self.jobs[key].state == "processing"
@@ -175,6 +173,16 @@ class LedgerMachine(RuleBasedStateMachine):
             job.end("dead" if job.attempts == POLICY.max_attempts else "failed")
             job.alone = True
             assert states[key] == job.state
+
+    @precondition(lambda self: self.jobs)
+    @rule(places=some, times=st.integers(min_value=1, max_value=3))
+    def end_their_workers(self, places: list[int], times: int) -> None:
+        """Jobs that kill whoever claims them, each alone."""
+        for _ in range(times):
+            for key in self._keys(places):
+                self._claimed(self.ledger.claim_keys([key], "dies"))
+                self.leases_end_of([key])
+            self.reclaim()
 
     @rule()
     def retry_the_dead(self) -> None:
@@ -217,22 +225,13 @@ def run(ledger: Ledger, examples: int, *, steps: int = 40) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def ledger(servers: Servers, migrated_template: str) -> Iterator[Ledger]:
-    with (
-        fresh_database(servers, migrated_template) as urls,
-        Database(urls.pipeline_url, role="memory_pipeline") as database,
-    ):
-        yield Ledger(urls, database)
-
-
 def test_the_ledger_does_what_its_model_does(ledger: Ledger) -> None:
     run(ledger, 15)
 
 
 @pytest.mark.nightly
 def test_the_ledger_does_what_its_model_does_in_many_more_cases(ledger: Ledger) -> None:
-    run(ledger, 400, steps=80)
+    run(ledger, 100, steps=60)
 
 
 @pytest.mark.faults

@@ -18,13 +18,10 @@ from memory_pipeline.local.redis import RedisServer
 from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.model.jobs import JobKey
 from memory_pipeline.stores.postgres import job_outbox, jobs
-from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_outbox import Published
 from memory_pipeline.stores.redis.keys import JOBS_KEY
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.stores.redis.stream import JobStream
-from memory_pipeline_tests.conftest import fresh_database
-from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.postgres.ledger import Ledger, break_sql, until
 
 FORGOTTEN_SECONDS = 30.0
@@ -76,28 +73,17 @@ class Queue:
         assert self.stream.depth() == self.stream.in_progress() == 0
 
 
-@pytest.fixture(scope="module")
-def shared(servers: Servers, migrated_template: str) -> Iterator[Ledger]:
-    with (
-        fresh_database(servers, migrated_template) as urls,
-        Database(urls.pipeline_url, role="memory_pipeline", pool_size=12) as database,
-    ):
-        yield Ledger(urls, database)
-
-
 @pytest.fixture
-def queue(shared: Ledger, redis_url: str) -> Iterator[Queue]:
-    shared.clear()
-    queue = Queue(shared, redis_url)
+def queue(ledger: Ledger, redis_url: str) -> Iterator[Queue]:
+    queue = Queue(ledger, redis_url)
     yield queue
     queue.close()
 
 
 @pytest.fixture
-def fragile(shared: Ledger, redis_server: RedisServer) -> Iterator[Queue]:
+def fragile(ledger: Ledger, redis_server: RedisServer) -> Iterator[Queue]:
     """The same on a Redis of this test alone."""
-    shared.clear()
-    queue = Queue(shared, redis_server.url())
+    queue = Queue(ledger, redis_server.url())
     yield queue
     queue.close()
 
@@ -261,8 +247,8 @@ def trim(queue: Queue) -> None:
 
 def lose_the_newest(queue: Queue) -> None:
     """What a crash of Redis does that writes its file once a second; what comes later is there."""
-    for entry_id, _ in queue.redis.xrevrange(JOBS_KEY, count=4):
-        queue.redis.xdel(JOBS_KEY, entry_id)
+    newest: Any = queue.redis.xrevrange(JOBS_KEY, count=4)
+    queue.redis.xdel(JOBS_KEY, *[entry_id for entry_id, _ in newest])
 
 
 @pytest.mark.parametrize("forget", [flush, trim, lose_the_newest])
@@ -350,15 +336,14 @@ def test_a_job_claimed_while_the_sweeper_looks_stays_as_it_is(queue: Queue) -> N
 # -- Redis refuses or is away --
 
 
-def test_row_16_a_full_redis_leaves_the_jobs_in_postgres(shared: Ledger, redis_server: RedisServer) -> None:
-    shared.clear()
-    queue = Queue(shared, redis_server.url())
-    keys = shared.add(20)
+def test_row_16_a_full_redis_leaves_the_jobs_in_postgres(ledger: Ledger, redis_server: RedisServer) -> None:
+    queue = Queue(ledger, redis_server.url())
+    keys = ledger.add(20)
     queue.redis.config_set("maxmemory", 1)
     with pytest.raises(StoreUnavailableError, match="Redis"):
         queue.relay()
-    assert {row.published_at for row in shared.rows().values()} == {None}
-    queue.done.update(shared.finish(shared.claim(5)))  # straight from Postgres
+    assert {row.published_at for row in ledger.rows().values()} == {None}
+    queue.done.update(ledger.finish(ledger.claim(5)))  # straight from Postgres
     queue.redis.config_set("maxmemory", 0)
     queue.settle()
     queue.assert_done_once(keys)

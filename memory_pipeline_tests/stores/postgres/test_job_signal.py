@@ -13,27 +13,10 @@ from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.stores.postgres import jobs
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_signal import JobSignal
-from memory_pipeline_tests.conftest import fresh_database
-from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.postgres.ledger import Ledger, until
 
 # Far beyond what a test takes: who sleeps so long was not woken.
 LONG = 120.0
-
-
-@pytest.fixture(scope="module")
-def shared(servers: Servers, migrated_template: str) -> Iterator[Ledger]:
-    with (
-        fresh_database(servers, migrated_template) as urls,
-        Database(urls.pipeline_url, role="memory_pipeline", pool_size=12) as database,
-    ):
-        yield Ledger(urls, database)
-
-
-@pytest.fixture
-def ledger(shared: Ledger) -> Ledger:
-    shared.clear()
-    return shared
 
 
 @pytest.fixture
@@ -90,12 +73,13 @@ def notifications_of(ledger: Ledger, connection: psycopg.Connection[tuple[object
     for _ in range(add):
         ledger.add(3)
     connection.execute("SELECT pg_notify('memory_jobs', 'end')")
-    count = 0
+    payloads: list[str] = []
     for notification in connection.notifies(timeout=30):
+        payloads.append(notification.payload)
         if notification.payload == "end":
-            return count
-        count += 1
-    pytest.fail("notifications do not arrive")
+            break
+    assert payloads[-1:] == ["end"]
+    return len(payloads) - 1
 
 
 def test_jobs_are_announced_only_while_somebody_sleeps(ledger: Ledger) -> None:
@@ -117,47 +101,64 @@ def test_one_transaction_announces_once(ledger: Ledger) -> None:
         assert notifications_of(ledger, listener, add=0) == 1
 
 
-def every_job_is_heard(ledger: Ledger, count: int) -> None:
-    """Four writers whose transactions stay open for a moment, three sleepers that take what there is when they wake."""
-    left = threading.Semaphore(0)
-    found: list[int] = []
+def every_job_is_heard(ledger: Ledger, count: int, patience: float = 60.0) -> None:
+    """Two writers whose transactions stay open for a moment, and one sleeper that takes what there is."""
+    taken = threading.Semaphore(0)
+    ended = threading.Event()
 
     def sleep_and_take() -> None:
         with JobSignal(ledger.urls.pipeline_url) as signal:
-            while sum(found) < count:
-                slept = signal.wait_for_jobs(LONG, unpublished=False)
-                taken = len(ledger.finish(ledger.claim(1000)))
-                found.append(taken)
-                for _ in range(taken):
-                    left.release()
-                assert slept or taken == 0
+            while not ended.is_set():
+                signal.wait_for_jobs(LONG, unpublished=False)
+                for _ in ledger.finish(ledger.claim(1000)):
+                    taken.release()
 
     def write(number: int) -> None:
         pause = threading.Event()
-        for turn in range(count // 4):
+        for turn in range(count // 2):
             with ledger.database.transaction() as connection:
                 jobs.enqueue(connection, [ledger.new_job()])
-                pause.wait(0.001 * ((turn * 7 + number) % 5))
-            # Often the queue is empty, so that somebody is just going to sleep when the next job comes.
-            if turn % 3 == 0:
-                left.acquire(timeout=20)
+                pause.wait(0.01 * ((turn + number) % 4))
+            # Nobody adds more than is taken, so the sleeper is often just going to sleep when the next job comes.
+            assert taken.acquire(timeout=patience), "a job was slept through"
 
-    with ThreadPoolExecutor(7) as threads:
-        sleepers = [threads.submit(sleep_and_take) for _ in range(3)]
-        for writer in [threads.submit(write, number) for number in range(4)]:
-            writer.result()
-        until(lambda: sum(found) >= count)
-        for _ in range(100):  # wake those who found nothing more
-            if all(sleeper.done() for sleeper in sleepers):
-                break
-            ledger.add()
-            threading.Event().wait(0.1)
-        for sleeper in sleepers:
-            sleeper.result(30)
+    with ThreadPoolExecutor(3) as threads:
+        sleeper = threads.submit(sleep_and_take)
+        try:
+            for writer in [threads.submit(write, number) for number in range(2)]:
+                writer.result()
+        finally:
+            ended.set()
+            with psycopg.connect(ledger.urls.admin_url, autocommit=True) as admin:
+                until(lambda: bool(admin.execute("SELECT pg_notify('memory_jobs', '')") and sleeper.done()))
+        sleeper.result()
 
 
 def test_no_job_is_slept_through(ledger: Ledger) -> None:
-    every_job_is_heard(ledger, 400)
+    every_job_is_heard(ledger, 80)
+
+
+@pytest.mark.faults
+def test_writers_that_look_for_sleepers_without_the_lock_are_caught(ledger: Ledger) -> None:
+    """They see nobody asleep, somebody looks and goes to sleep, and then their job can be seen."""
+    with psycopg.connect(ledger.urls.admin_url) as admin:
+        kept = admin.execute("SELECT pg_get_functiondef('memory.wake_job_waiters'::regproc)").fetchone()
+        assert kept is not None
+        text = str(kept[0])
+        careless = text.replace("pg_try_advisory_xact_lock_shared(1785684595)", _LOOK_ONLY)
+        assert careless != text
+        admin.execute(careless.encode())
+    try:
+        with pytest.raises(AssertionError, match="slept through"):
+            every_job_is_heard(ledger, 200, patience=3.0)
+    finally:
+        with psycopg.connect(ledger.urls.admin_url) as admin:
+            admin.execute(text.encode())
+
+
+_LOOK_ONLY = (
+    "(NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 1785684595 AND mode = 'ExclusiveLock'))"
+)
 
 
 def test_a_long_open_writer_keeps_nobody_from_looking(ledger: Ledger, signal: JobSignal) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,14 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from memory_pipeline.stores.redis import keys
 from memory_pipeline.stores.redis.conversations import (
@@ -31,22 +38,23 @@ from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline_tests.stores.redis.support import ADA, MALLORY, ids_in, let_time_pass, message, newest
 
 TALKS = [UUID(int=number) for number in (1, 2)]
-talks = st.sampled_from(TALKS)
+talks = st.sampled_from([TALKS[0], TALKS[0], TALKS[0], TALKS[1]])
 amounts = st.sampled_from([1, 1, 2, 40, 110])
+mostly_not = st.sampled_from([False] * 7 + [True])
 
 
 @dataclass
 class Writer:
-    """A transaction on one conversation."""
+    """A transaction on one conversation; `steps` are what it has yet to do."""
 
     talk: UUID
     messages: list[CacheMessage]
     deletes: bool
-    inserted: bool = False
+    steps: list[str]
     creates: bool = False
-    announced: bool = False
-    announcement: Announcement | None = None
+    inserted: bool = False
     committed: bool = False
+    announcement: Announcement | None = None
 
 
 @dataclass
@@ -55,7 +63,7 @@ class Reader:
 
     talk: UUID
     ticket: Ticket
-    rows: list[CacheMessage] | None = field(default=None)
+    rows: list[CacheMessage] | None = None
 
 
 class Conversations(RuleBasedStateMachine):
@@ -69,6 +77,8 @@ class Conversations(RuleBasedStateMachine):
         self.client.flushdb()
         self.manager = RedisManager(self.url, pool_size=1, cache_seconds=5)
         self.cache = ConversationCache(self.manager)
+        self.observer = ConversationCache(self.manager, settle_seconds=10**9)
+        """Reads without side effects: it is never given a lease."""
         self.committed: dict[UUID, list[CacheMessage]] = {}
         self.writers: list[Writer] = []
         self.readers: list[Reader] = []
@@ -82,48 +92,69 @@ class Conversations(RuleBasedStateMachine):
         self.manager.close()
         self.client.close()
 
-    @initialize()
-    def settle(self) -> None:
-        self.cache.read(TALKS[0], ADA.tenant_id, ADA.user_id)
+    def new_messages(self, amount: int) -> list[CacheMessage]:
+        return [message(self.random.randrange(1000)) for _ in range(amount)]
+
+    @initialize(amount=amounts, cached=st.booleans())
+    def begin_with_one_conversation(self, amount: int, cached: bool) -> None:
+        self.committed[TALKS[0]] = self.new_messages(amount)
+        self.read_and_warm(TALKS[0])
         let_time_pass(self.client, 31)
+        if cached:
+            self.read_and_warm(TALKS[0])
+            self.read(TALKS[0])
+            assert not self.readers, "it was a hit"
+
+    @invariant()
+    def a_hit_is_what_is_committed(self) -> None:
+        if self.taken is not None:
+            return
+        for talk in set(TALKS) - self.cache._doubtful.keys():
+            found = self.observer.read(talk, ADA.tenant_id, ADA.user_id)
+            if isinstance(found, CachedConversation):
+                assert ids_in(found) == newest(self.committed.get(talk, []))
 
     # -- writers --
 
-    def pick(self, number: int, **traits: bool) -> Writer | None:
-        fitting = [each for each in self.writers if all(getattr(each, name) == is_ for name, is_ in traits.items())]
-        return fitting[number % len(fitting)] if fitting else None
+    @rule(talk=talks, amount=amounts, deletes=mostly_not, announces_first=st.booleans())
+    def begin(self, talk: UUID, amount: int, deletes: bool, announces_first: bool) -> None:
+        if len(self.writers) < 3:
+            first = ["announce", "insert"] if announces_first else ["insert", "announce"]
+            messages = self.new_messages(amount)
+            self.writers.append(Writer(talk, messages, deletes, [*first, "commit", "end"]))
 
-    @rule(talk=talks, amount=amounts, deletes=st.sampled_from([False, False, False, True]))
-    def begin(self, talk: UUID, amount: int, deletes: bool) -> None:
-        if len(self.writers) < 4:
-            messages = [message(self.random.randrange(1000)) for _ in range(amount)]
-            self.writers.append(Writer(talk, messages, deletes))
-
-    @rule(number=st.integers(0, 3))
-    def insert(self, number: int) -> None:
-        writer = self.pick(number, inserted=False)
-        if writer is None:
+    @rule(number=st.integers(0, 2), steps=st.sampled_from([1, 1, 1, 2, 4]), dies=mostly_not, withdraws=st.booleans())
+    def advance(self, number: int, steps: int, dies: bool, withdraws: bool) -> None:
+        """A writer takes its next steps, or fails after them: rolled back, or dead after the commit."""
+        if not self.writers:
             return
+        writer = self.writers[number % len(self.writers)]
+        for _ in range(min(steps, len(writer.steps))):
+            if not getattr(self, f"_{writer.steps[0]}")(writer):
+                return
+            writer.steps.pop(0)
+        if not writer.steps:
+            self.writers.remove(writer)
+        elif dies:
+            self.writers.remove(writer)
+            if withdraws and not writer.committed and "announce" not in writer.steps:
+                self.cache.withdraw(writer.announcement)
+
+    def _insert(self, writer: Writer) -> bool:
+        """Who deletes waits for those who insert and the other way round; two who create wait for each other."""
         rivals = [each for each in self.writers if each.talk == writer.talk and each.inserted and not each.committed]
         exists = writer.talk in self.committed
-        # Who deletes waits for those who insert and the other way round; two who create wait for each other.
         if (writer.deletes and rivals) or any(each.deletes for each in rivals) or (rivals and not exists):
-            return
+            return False
         writer.inserted = True
         writer.creates = not exists and not writer.deletes
+        return True
 
-    @rule(number=st.integers(0, 3))
-    def announce(self, number: int) -> None:
-        writer = self.pick(number, announced=False)
-        if writer is not None:
-            writer.announced = True
-            writer.announcement = self.cache.announce(writer.talk)
+    def _announce(self, writer: Writer) -> bool:
+        writer.announcement = self.cache.announce(writer.talk)
+        return True
 
-    @rule(number=st.integers(0, 3))
-    def commit(self, number: int) -> None:
-        writer = self.pick(number, announced=True, inserted=True, committed=False)
-        if writer is None:
-            return
+    def _commit(self, writer: Writer) -> bool:
         writer.committed = True
         if writer.deletes:
             self.committed.pop(writer.talk, None)
@@ -131,32 +162,15 @@ class Conversations(RuleBasedStateMachine):
             self.committed.setdefault(writer.talk, []).extend(writer.messages)
         if writer.announcement is None:
             self.invalidations.append(writer.talk)
+        return True
 
-    @rule(number=st.integers(0, 3))
-    def end(self, number: int) -> None:
-        writer = self.pick(number, committed=True)
-        if writer is None:
-            return
-        self.writers.remove(writer)
+    def _end(self, writer: Writer) -> bool:
         if writer.deletes:
             self.cache.drop([writer.talk], writer.announcement)
         else:
             created = ADA if writer.creates else None
             self.cache.append(writer.talk, writer.announcement, writer.messages, created=created)
-
-    @rule(number=st.integers(0, 3), withdraws=st.booleans())
-    def roll_back(self, number: int, withdraws: bool) -> None:
-        writer = self.pick(number, committed=False)
-        if writer is not None:
-            self.writers.remove(writer)
-            if withdraws and writer.announced:
-                self.cache.withdraw(writer.announcement)
-
-    @rule(number=st.integers(0, 3))
-    def die_after_the_commit(self, number: int) -> None:
-        writer = self.pick(number, committed=True)
-        if writer is not None:
-            self.writers.remove(writer)
+        return True
 
     @rule()
     def invalidate(self) -> None:
@@ -173,68 +187,63 @@ class Conversations(RuleBasedStateMachine):
         found = self.cache.read(talk, ADA.tenant_id, ADA.user_id)
         if isinstance(found, CachedConversation):
             assert ids_in(found) == newest(self.committed.get(talk, []))
-        elif len(self.readers) < 4:
+        elif len(self.readers) < 3:
             self.readers.append(Reader(talk, found))
 
-    @rule(talk=talks)
-    def pry(self, talk: UUID) -> None:
-        assert self.cache.read(talk, MALLORY.tenant_id, ADA.user_id).__class__ is Ticket
-
-    @rule(number=st.integers(0, 3))
-    def look_into_postgres(self, number: int) -> None:
-        fresh = [each for each in self.readers if each.rows is None]
-        if fresh:
-            reader = fresh[number % len(fresh)]
+    @rule(number=st.integers(0, 2))
+    def go_on_reading(self, number: int) -> None:
+        """A reader looks into Postgres; the next time it stores what it found there."""
+        if not self.readers:
+            return
+        reader = self.readers[number % len(self.readers)]
+        if reader.rows is None:
             reader.rows = self.rows(reader.talk)
-
-    @rule(number=st.integers(0, 3))
-    def warm(self, number: int) -> None:
-        done = [each for each in self.readers if each.rows is not None]
-        if done:
-            reader = done[number % len(done)]
+        else:
             self.readers.remove(reader)
-            self.cache.warm(reader.talk, reader.ticket, ADA, reader.rows or [])
+            self.cache.warm(reader.talk, reader.ticket, ADA, reader.rows)
 
     @rule(talk=talks)
     def read_and_warm(self, talk: UUID) -> None:
         found = self.cache.read(talk, ADA.tenant_id, ADA.user_id)
         if isinstance(found, Ticket):
             self.cache.warm(talk, found, ADA, self.rows(talk))
+        else:
+            assert ids_in(found) == newest(self.committed.get(talk, []))
+
+    @rule(talk=talks)
+    def pry(self, talk: UUID) -> None:
+        assert isinstance(self.cache.read(talk, MALLORY.tenant_id, ADA.user_id), Ticket)
 
     # -- what may happen to Redis --
 
-    @precondition(lambda self: not any(not each.committed for each in self.writers))
+    @precondition(lambda self: all(each.committed for each in self.writers))
     @rule()
     def half_a_minute_passes(self) -> None:
         let_time_pass(self.client, 31)
         self.cache._doubtful = {talk: until - 31 for talk, until in self.cache._doubtful.items()}
 
-    @rule()
-    def flush(self) -> None:
-        self.client.flushdb()
-
-    @rule(number=st.integers(0, 1000))
-    def evict(self, number: int) -> None:
-        present = sorted(self.client.keys("*"))
-        if present:
-            self.client.delete(present[number % len(present)])
-
-    @rule(loses=st.booleans())
-    def restart(self, loses: bool) -> None:
-        """Another run id; tokens and leases of the last second may be lost while the lists live on."""
-        epoch: Any = self.client.hget(keys.WRITERS_KEY, "epoch")
-        if epoch is None:
-            return
-        if loses:
-            self.client.delete(keys.WRITERS_KEY, *(keys.conversation_lease(talk) for talk in TALKS))
-        self.client.hset(keys.WRITERS_KEY, "epoch", b"0" * 40 + epoch[40:])
+    @rule(kind=st.sampled_from(["flush", "evict", "restart", "restart with losses"]), number=st.integers(0, 1000))
+    def disturb(self, kind: str, number: int) -> None:
+        present: list[Any] = sorted(self.client.keys("*"))
+        if kind == "flush":
+            self.client.flushdb()
+        elif kind == "evict":
+            if present:
+                self.client.delete(present[number % len(present)])
+        else:
+            epoch: Any = self.client.hget(keys.WRITERS_KEY, "epoch")
+            if epoch is None:
+                return
+            if kind == "restart with losses":
+                # Tokens and leases of the last second are not in the file; the lists are.
+                self.client.delete(keys.WRITERS_KEY, *(keys.conversation_lease(talk) for talk in TALKS))
+            self.client.hset(keys.WRITERS_KEY, "epoch", b"0" * 40 + epoch[40:])
 
     @precondition(lambda self: self.taken is None)
     @rule()
     def disconnect(self) -> None:
         """This process has no connection to Redis; other processes have."""
-        pool = self.manager._cache.quick.connection_pool
-        self.taken = pool.get_connection()
+        self.taken = self.manager._cache.quick.connection_pool.get_connection()
 
     @precondition(lambda self: self.taken is not None)
     @rule()

@@ -122,6 +122,15 @@ def test_a_reader_that_began_before_a_write_can_not_store_what_it_read(cache: Co
     assert isinstance(read(cache, talk), Ticket)
 
 
+def test_a_reader_can_not_store_while_a_writer_that_came_after_it_is_at_work(cache: ConversationCache) -> None:
+    talk = uuid4()
+    ticket = read(cache, talk)
+    assert isinstance(ticket, Ticket)
+    cache.announce(talk)
+    assert not cache.warm(talk, ticket, ADA, [message(1)])
+    assert read(cache, talk) == Ticket(None)
+
+
 def test_a_dropped_conversation_is_not_brought_back_by_a_reader_under_way(cache: ConversationCache) -> None:
     messages = [message(1)]
     talk = uuid4()

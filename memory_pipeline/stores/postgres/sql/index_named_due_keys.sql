@@ -1,8 +1,8 @@
--- Vectors of these memories that the index lacks or has of another version.
+-- Vectors of these memories that the index lacks or has of another version. (On OFFSET 0 and the subquery: index_due.)
 SELECT e.memory_id, e.chunk
 FROM unnest(%(named_ids)s::uuid[]) AS n (memory_id)
 CROSS JOIN LATERAL (
-    SELECT * FROM memories m WHERE m.tenant_id = %(tenant_id)s AND m.memory_id = n.memory_id OFFSET 0
+    SELECT * FROM memories m WHERE m.tenant_id = (SELECT %(tenant_id)s::uuid) AND m.memory_id = n.memory_id OFFSET 0
 ) m
 CROSS JOIN LATERAL (
     SELECT *

@@ -1,10 +1,12 @@
 -- Entries of these memories that must leave the index: the memory is gone, deleted or failed, or shorter than it was.
+-- (On OFFSET 0 and the subqueries: index_due.)
 SELECT i.memory_id, i.chunk
 FROM unnest(%(named_ids)s::uuid[]) AS n (memory_id)
 CROSS JOIN LATERAL (
     SELECT *
     FROM index_entries i
-    WHERE i.tenant_id = %(tenant_id)s AND i.generation_id = %(generation_id)s AND i.memory_id = n.memory_id
+    WHERE i.tenant_id = (SELECT %(tenant_id)s::uuid) AND i.generation_id = %(generation_id)s
+      AND i.memory_id = n.memory_id
     OFFSET 0
 ) i
 LEFT JOIN LATERAL (

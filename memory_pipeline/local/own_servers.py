@@ -1,4 +1,4 @@
-"""The API (`memory-pipeline api`) as our child."""
+"""The API and the worker (`memory-pipeline api`, `memory-pipeline worker`) as our children."""
 
 from __future__ import annotations
 
@@ -21,4 +21,19 @@ class ApiServer(HttpChild):
             port_setting="MEMORY_API_PORT",
             path="/api/v1/memory/health",
             env={**env, "MEMORY_API_HOST": "127.0.0.1", "MEMORY_API_PORT": str(port)},
+        )
+
+
+class WorkerServer(HttpChild):
+    """A worker process; it is up once it shows its metrics."""
+
+    def __init__(self, log: Path, *, port: int, env: Mapping[str, str]) -> None:
+        super().__init__(
+            "the worker",
+            [sys.executable, "-P", "-m", "memory_pipeline.cli", "worker"],
+            log,
+            port=port,
+            port_setting="MEMORY_WORKER_PORT",
+            path="/metrics",
+            env={**env, "MEMORY_WORKER_PORT": str(port)},
         )

@@ -1,0 +1,191 @@
+"""One slot of a worker: takes jobs in micro-batches, has them worked on, tells the ledger what became of each.
+
+Ids come from the Redis stream; what they name is claimed in Postgres, which alone decides. While Redis is away jobs are
+claimed straight from Postgres. An entry is acknowledged after the ledger knows the outcome, or when its job can't be
+claimed (done, dead, another's): a worker that dies in between leaves the entry, and another takes it over.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+
+from memory_pipeline import metrics
+from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
+from memory_pipeline.model.jobs import RetryPolicy
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.job_signal import JobSignal
+from memory_pipeline.stores.postgres.jobs import ClaimedJob, Failure, claim_keys, claim_next, fail, finish, release
+from memory_pipeline.stores.redis.stream import Delivery, JobStream
+from memory_pipeline.worker.handlers import Handlers
+from memory_pipeline.worker.leases import Leases
+from memory_pipeline.worker.outcomes import Done, Failed, Outcome, Waits, work_through
+
+log = structlog.get_logger(__name__)
+
+_AWAY_SECONDS = 1.0
+
+
+class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker takes jobs. Times in seconds."""
+
+    batch: int
+    """Most jobs of a micro-batch."""
+    window: float
+    """How long a micro-batch that is not full waits for more jobs."""
+    poll: float
+    lease: float
+    timeout: float
+    retries: RetryPolicy
+
+
+class Consumer:
+    """One slot; a worker runs several, each in a thread."""
+
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        stream: JobStream,
+        handlers: Handlers,
+        leases: Leases,
+        options: ConsumerOptions,
+        stop: threading.Event,
+    ) -> None:
+        self.name = name
+        self._database = database
+        self._stream = stream
+        self._handlers = handlers
+        self._leases = leases
+        self._options = options
+        self._stop = stop
+        self._took_over_at = 0.0
+
+    def run(self) -> None:
+        """Work until told to stop. A store that is away costs a pause, never the thread."""
+        told = False
+        with JobSignal(self._database.url) as signal:
+            while not self._stop.is_set():
+                try:
+                    self._turn(signal)
+                    told = False
+                except MemoryPipelineError as error:
+                    if not told:
+                        log.warning("worker_waits", consumer=self.name, error=type(error).__name__, message=str(error))
+                    told = True
+                    self._stop.wait(_AWAY_SECONDS)
+
+    def _turn(self, signal: JobSignal) -> None:
+        try:
+            deliveries = self._read()
+        except StoreUnavailableError:
+            metrics.job_claims.labels("postgres").inc()
+            self._work_from_postgres(signal)
+            return
+        # A job that may end its worker is claimed and worked on by itself.
+        together = [delivery for delivery in deliveries if not delivery.alone]
+        for batch in [together, *([delivery] for delivery in deliveries if delivery.alone)]:
+            if batch:
+                metrics.job_claims.labels("stream").inc()
+                self._work_on_delivered(batch)
+
+    def _read(self) -> list[Delivery]:
+        """Take entries: now and then those of consumers that died; else new ones, with what comes within the window."""
+        options = self._options
+        if time.monotonic() - self._took_over_at > options.lease / 4:
+            self._took_over_at = time.monotonic()
+            left_behind = self._stream.claim_idle(self.name, int(options.lease * 1000), options.batch)
+            if left_behind:
+                return left_behind
+        deliveries = self._stream.read(self.name, options.batch, int(options.poll * 1000))
+        if deliveries and len(deliveries) < options.batch and not self._stop.wait(options.window):
+            deliveries += self._stream.read(self.name, options.batch - len(deliveries), 0)
+        return deliveries
+
+    def _work_on_delivered(self, deliveries: Sequence[Delivery]) -> None:
+        # The same job may have two entries: a relay that died before its commit put it there once more.
+        by_key = {delivery.key: delivery for delivery in deliveries}
+        with self._database.transaction() as connection:
+            claims = claim_keys(connection, self.name, list(by_key), self._options.lease)
+        self._work(claims)
+        try:
+            self._stream.acknowledge([delivery.entry_id for delivery in deliveries])
+        except StoreUnavailableError as error:
+            # Delivered again, the entries find their jobs done.
+            log.warning("entries_not_acknowledged", entries=len(deliveries), message=str(error))
+
+    def _work_from_postgres(self, signal: JobSignal) -> None:
+        options = self._options
+        with self._database.transaction() as connection:
+            claims = claim_next(connection, self.name, self._handlers.job_types, options.batch, options.lease)
+        if claims:
+            self._work(claims)
+        else:
+            signal.wait_for_jobs(options.poll, unpublished=False)
+
+    def _work(self, claims: Sequence[ClaimedJob]) -> None:
+        by_type = defaultdict(list)
+        for claim in claims:
+            by_type[claim.job_type].append(claim)
+        for job_type, jobs in by_type.items():
+            handle = self._handlers.by_type.get(job_type)
+            metrics.job_batch_size.labels(job_type).observe(len(jobs))
+            started = time.monotonic()
+            with self._leases.holding(jobs, self._options.timeout):
+                if handle is None:
+                    outcomes: Sequence[Outcome] = [_no_handler(job) for job in jobs]
+                else:
+                    outcomes = work_through(handle, jobs, self._stop.is_set)
+                self._settle(jobs, outcomes)
+            metrics.job_seconds.labels(job_type).observe(time.monotonic() - started)
+
+    def _settle(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
+        """Tell the ledger, in one transaction. What it does not take any more belongs to another claim: discarded."""
+        done = [job for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, Done)]
+        failures = [
+            Failure(claim=job, error_class=outcome.error_class, error_text=outcome.error_text, retry=outcome.retry)
+            for job, outcome in zip(jobs, outcomes, strict=True)
+            if isinstance(outcome, Failed)
+        ]
+        waiting: dict[float, list[ClaimedJob]] = defaultdict(list)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, Waits):
+                waiting[outcome.seconds].append(job)
+        with self._database.transaction() as connection:
+            finished = finish(connection, done) if done else set()
+            states = fail(connection, failures, self._options.retries) if failures else {}
+            released = {
+                key for seconds, claims in waiting.items() for key in release(connection, claims, delay_seconds=seconds)
+            }
+        self._count(jobs, outcomes, finished=len(finished))
+        discarded = len(jobs) - len(finished) - len(states) - len(released)
+        dead = [str(key.job_id) for key, state in states.items() if state == "dead"]
+        if dead:
+            log.error("jobs_dead", jobs=len(dead), job_ids=dead[:10])
+        if discarded:
+            log.warning("late_results_discarded", jobs=discarded)
+
+    def _count(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome], *, finished: int) -> None:
+        now = datetime.now(UTC)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            metrics.jobs_ended.labels(job.job_type, type(outcome).__name__.lower()).inc()
+            if isinstance(outcome, Done):
+                lag = (now - job.created_at).total_seconds()
+                metrics.searchable_lag_seconds.labels(job.job_type).observe(max(0.0, lag))
+        log.info(
+            "jobs_worked_on",
+            job_type=jobs[0].job_type,
+            jobs=len(jobs),
+            finished=finished,
+            correlation_ids=sorted({str(job.correlation_id) for job in jobs})[:10],
+        )
+
+
+def _no_handler(job: ClaimedJob) -> Outcome:
+    return Failed("NoHandler", f"this worker knows no work of type {job.job_type}.", retry=False)

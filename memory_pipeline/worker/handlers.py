@@ -1,0 +1,86 @@
+"""What is done for each type of job: the stages, on the memories that the jobs name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from memory_pipeline.model.jobs import JobType
+from memory_pipeline.model.window import NamedMemories, NamedMemory
+from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stages.refresh import RefreshedMemory, RefreshState, Timings, refresh
+from memory_pipeline.stages.relate import relate
+from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.worker.outcomes import Done, Failed, Handle, Outcome, Waits
+
+HELD_SECONDS = 0.2
+"""How long a job waits whose memory another run holds."""
+REFUSED_SECONDS = 300.0
+"""How long a job waits whose tenant has not installed the plugin, so that installing it is enough."""
+
+
+class Handlers(NamedTuple):
+    """The handlers of one process, by type of job."""
+
+    by_type: Mapping[JobType, Handle]
+
+    @property
+    def job_types(self) -> list[JobType]:
+        return list(self.by_type)
+
+
+def stage_handlers(pipeline: Pipeline, timings: Timings) -> Handlers:
+    """Return the handlers that run the pipeline's stages."""
+
+    def enrich_and_embed(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        return _refresh(pipeline, jobs, timings)
+
+    def detect_relations(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        relate(pipeline.database, _memories(jobs))
+        return [Done()] * len(jobs)
+
+    return Handlers(
+        {
+            "enrich_and_embed": enrich_and_embed,
+            # The same way: what is gone or up to date in Postgres costs enrichment and embedding a look.
+            "index": enrich_and_embed,
+            "detect_relations": detect_relations,
+        }
+    )
+
+
+def no_op_handlers() -> Handlers:
+    """Return handlers that do nothing: for measuring the queue by itself."""
+
+    def nothing(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        return [Done()] * len(jobs)
+
+    return Handlers({"enrich_and_embed": nothing, "index": nothing, "detect_relations": nothing})
+
+
+def _memories(jobs: Sequence[ClaimedJob]) -> NamedMemories:
+    return NamedMemories.of(
+        NamedMemory(job.tenant_id, job.subject_id, job.day) for job in jobs if job.subject_id is not None
+    )
+
+
+def _refresh(pipeline: Pipeline, jobs: Sequence[ClaimedJob], timings: Timings) -> list[Outcome]:
+    report = refresh(pipeline, _memories(jobs), timings=timings)
+    by_memory = {(each.memory.tenant_id, each.memory.memory_id): each for each in report.memories}
+    return [_outcome(by_memory.get((job.tenant_id, job.subject_id))) for job in jobs]  # type: ignore[arg-type]
+
+
+def _outcome(refreshed: RefreshedMemory | None) -> Outcome:
+    if refreshed is None:
+        return Failed("NoSubject", "the job names no memory: it can't be done.", retry=False)
+    match refreshed.state:
+        case RefreshState.DONE | RefreshState.UNKNOWN:
+            return Done()
+        case RefreshState.HELD:
+            return Waits(HELD_SECONDS, "another run holds the memory")
+        case RefreshState.REFUSED:
+            return Waits(REFUSED_SECONDS, "the tenant has not installed the plugin")
+        case RefreshState.FAILED:
+            text = refreshed.failure_text or "no text"
+            # A memory among the dead letters stays there until a person has looked; the index may be back later.
+            return Failed(refreshed.failure_class or "Failed", text, retry=refreshed.retryable)

@@ -1,0 +1,89 @@
+"""Renewing the leases of what a worker has in work, from a thread of its own.
+
+The stages' heavy work (inference, Postgres, Chroma) lets other threads run, and Python's own lets them run every few
+milliseconds; four renewals fit into a lease, so a thread is enough.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from memory_pipeline.model.errors import MemoryPipelineError
+from memory_pipeline.model.jobs import JobKey, heartbeat_interval
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.jobs import ClaimedJob, heartbeat
+
+log = structlog.get_logger(__name__)
+
+_STOP_SECONDS = 10.0
+
+
+class Leases:
+    """The claims of one worker. A context manager: renewal goes on until its end."""
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+        self._lock = threading.Lock()
+        self._held: dict[JobKey, tuple[ClaimedJob, float]] = {}
+        """With the time (monotonic) after which the claim is not renewed any more."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def __enter__(self) -> Leases:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(_STOP_SECONDS)
+
+    @property
+    def in_work(self) -> int:
+        """How many jobs are being worked on."""
+        return len(self._held)
+
+    @contextmanager
+    def holding(self, claims: Sequence[ClaimedJob], timeout: float) -> Iterator[None]:
+        """Renew these while the block runs, for at most `timeout` seconds.
+
+        A thread can't be stopped from outside. One that takes longer loses its claims, which counts as a failed
+        attempt, and what it finishes later is discarded.
+        """
+        until = time.monotonic() + timeout
+        with self._lock:
+            self._held.update({claim.key: (claim, until) for claim in claims})
+        try:
+            yield
+        finally:
+            with self._lock:
+                for claim in claims:
+                    if claim.key in self._held and self._held[claim.key][0] is claim:
+                        del self._held[claim.key]
+
+    def _run(self) -> None:
+        while not self._stop.wait(heartbeat_interval(self._lease_seconds)):
+            now = time.monotonic()
+            with self._lock:
+                claims = [claim for claim, until in self._held.values() if now < until]
+            if claims:
+                self._renew(claims)
+
+    def _renew(self, claims: Sequence[ClaimedJob]) -> None:
+        try:
+            with self._database.transaction() as connection:
+                kept = heartbeat(connection, claims, self._lease_seconds)
+        except MemoryPipelineError as error:
+            # The leases may end; then others take the jobs, and what is finished here late is discarded.
+            log.warning("leases_not_renewed", jobs=len(claims), error=type(error).__name__, message=str(error))
+            return
+        # What was finished meanwhile is not lost: only what is still held here counts.
+        with self._lock:
+            lost = [claim.key for claim in claims if claim.key not in kept and claim.key in self._held]
+        if lost:
+            log.warning("leases_lost", jobs=len(lost), job_ids=[str(key.job_id) for key in lost[:10]])

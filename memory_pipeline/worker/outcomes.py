@@ -1,0 +1,86 @@
+"""What becomes of a claimed job, and how a batch is worked through so that one bad job never fails its neighbours."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from memory_pipeline.model.errors import (
+    BusyError,
+    MemoryPipelineError,
+    ProviderUnavailableError,
+    StoreUnavailableError,
+)
+from memory_pipeline.stores.postgres.jobs import ClaimedJob
+
+log = structlog.get_logger(__name__)
+
+_PLACES = 4
+
+
+class Done(NamedTuple):
+    """The work is done, or there is nothing (more) to do."""
+
+
+class Failed(NamedTuple):
+    """The attempt failed for a reason of the job's own."""
+
+    error_class: str
+    error_text: str
+    retry: bool
+    """False where trying again can't help."""
+
+
+class Waits(NamedTuple):
+    """No fault of the job: it is given back, and due again after a while."""
+
+    seconds: float
+    reason: str
+
+
+Outcome = Done | Failed | Waits
+Handle = Callable[[Sequence[ClaimedJob]], Sequence[Outcome]]
+"""Works on jobs of one type; returns an outcome for each, in order. May raise: then nobody knows whose fault it was."""
+
+AWAY_SECONDS = 5.0
+"""How long jobs wait for a store or a provider that is away."""
+BUSY_SECONDS = 0.5
+
+
+def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[], bool]) -> list[Outcome]:
+    """Return an outcome for each job. A batch that raises is halved until the job that does it stands alone.
+
+    Once `stopped` answers true, what is left waits: it is given back at once.
+    """
+    if stopped():
+        return [Waits(0.0, "the worker stops")] * len(jobs)
+    try:
+        outcomes = list(handle(jobs))
+    except (StoreUnavailableError, ProviderUnavailableError) as error:
+        return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
+    except BusyError as error:
+        return [Waits(BUSY_SECONDS, str(error))] * len(jobs)
+    except Exception as error:  # noqa: BLE001 - a plugin or a record may raise anything; the job keeps the reason
+        if len(jobs) == 1:
+            return [_failure(error, jobs[0])]
+        log.warning("batch_split", jobs=len(jobs), error=type(error).__name__)
+        middle = len(jobs) // 2
+        return work_through(handle, jobs[:middle], stopped) + work_through(handle, jobs[middle:], stopped)
+    if len(outcomes) != len(jobs):
+        raise AssertionError(f"a handler answered {len(outcomes)} outcomes for {len(jobs)} jobs")
+    return outcomes
+
+
+def _failure(error: Exception, job: ClaimedJob) -> Failed:
+    """Say why a job failed. The text of a foreign error may quote a message, so only its place is told."""
+    name = type(error).__name__
+    if isinstance(error, MemoryPipelineError):
+        text = str(error)
+    else:
+        places = [f"{frame.name} ({frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)][-_PLACES:]
+        text = f"{name} in {' < '.join(reversed(places))}"
+    log.warning("job_failed", job_id=str(job.job_id), tenant_id=str(job.tenant_id), error=name, text=text)
+    return Failed(name, text, retry=True)

@@ -1,0 +1,174 @@
+"""A worker process: a relay, several consumers and the renewal of leases, on one set of stores."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+import structlog
+
+from memory_pipeline import metrics
+from memory_pipeline.model.errors import MemoryPipelineError, SettingsError
+from memory_pipeline.serving.chores import Chores
+from memory_pipeline.serving.wiring import Wiring
+from memory_pipeline.settings import Settings
+from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.job_reports import backlog, job_stats
+from memory_pipeline.stores.redis.manager import RedisManager
+from memory_pipeline.stores.redis.stream import JobStream
+from memory_pipeline.worker.consumer import Consumer, ConsumerOptions
+from memory_pipeline.worker.handlers import Handlers, stage_handlers
+from memory_pipeline.worker.leases import Leases
+from memory_pipeline.worker.relay import Relay
+
+log = structlog.get_logger(__name__)
+
+_SAMPLE_SECONDS = 5.0
+
+
+class Worker:
+    """A context manager: works from its start to its end, which waits for the micro-batches in work."""
+
+    def __init__(self, settings: Settings, make_handlers: Callable[[Pipeline], Handlers] | None = None) -> None:
+        self.settings = settings
+        # Used once: a worker that is started again is another consumer, and takes over what this one left.
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._make_handlers = make_handlers or _stage_handlers
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._open = ExitStack()
+        self._started_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        settings = self.settings
+        with ExitStack() as opening:
+            pipeline = opening.enter_context(Pipeline(settings))
+            database = opening.enter_context(self._database(settings.worker_max_concurrent_jobs + 3))
+            redis = opening.enter_context(RedisManager(_required_redis(settings), cache_url=settings.redis_cache_url))
+            stream = JobStream(redis)
+            opening.enter_context(
+                Wiring(
+                    "worker",
+                    {"MEMORY_POSTGRES_PIPELINE_URL": database, "the pipeline's connections": pipeline.database},
+                    redis,
+                )
+            )
+            handlers = self._make_handlers(pipeline)
+            # Loaded before the first job comes, not with it.
+            self._leases = opening.enter_context(Leases(database, settings.worker_lease_ms / 1000))
+            self._database_of_worker = database
+            opening.enter_context(Chores({"sample": self._sample}, _SAMPLE_SECONDS))
+            opening.enter_context(
+                Chores({"health_line": self._health_line}, settings.worker_health_check_interval_ms / 1000)
+            )
+            relay = Relay(
+                database,
+                stream,
+                settings.job_retries,
+                self._stop,
+                poll=settings.worker_poll_interval_ms / 1000,
+                retention_days=settings.job_retention_days,
+            )
+            self._start("relay", relay.run)
+            for slot in range(settings.worker_max_concurrent_jobs):
+                name = f"{self.name}:{slot}"
+                consumer = Consumer(name, database, stream, handlers, self._leases, _options(settings), self._stop)
+                self._start(f"consumer-{slot}", consumer.run)
+            opening.callback(self._join)
+            self._open = opening.pop_all()
+        log.info("worker_started", worker=self.name, slots=settings.worker_max_concurrent_jobs)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._open.close()
+        log.info("worker_stopped", worker=self.name)
+
+    def stop(self) -> None:
+        """Take no more jobs. Those not begun are given back; those in work are finished."""
+        self._stop.set()
+
+    def require_running(self) -> None:
+        """Raise where a thread has ended by itself: the process is to be started anew."""
+        ended = [thread.name for thread in self._threads if not thread.is_alive()]
+        if ended and not self._stop.is_set():
+            raise MemoryPipelineError(f"the worker's {', '.join(ended)} ended: its log says why. Start it again.")
+
+    def _start(self, name: str, run: Callable[[], None]) -> None:
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _join(self) -> None:
+        self._stop.set()
+        until = time.monotonic() + self.settings.worker_job_timeout_ms / 1000
+        for thread in self._threads:
+            thread.join(max(0.1, until - time.monotonic()))
+        late = [thread.name for thread in self._threads if thread.is_alive()]
+        if late:
+            log.warning("worker_threads_left", threads=late, remedy="their jobs go to others when the leases end")
+
+    def _database(self, size: int) -> Database:
+        url = self.settings.postgres_pipeline_url
+        if url is None:
+            raise SettingsError("MEMORY_POSTGRES_PIPELINE_URL is not set; the worker needs it.")
+        return Database(url, role="memory_pipeline", name="worker", pool_size=size)
+
+    def _sample(self) -> None:
+        """Set the gauges that describe the queue."""
+        metrics.jobs_in_work.set(self._leases.in_work)
+        with self._database_of_worker.transaction() as connection:
+            stats = job_stats(connection)
+            waiting = backlog(connection)
+        metrics.queue_jobs.clear()
+        for stat in stats:
+            metrics.queue_jobs.labels(stat.job_type, stat.state).set(stat.jobs)
+        metrics.queue_oldest_seconds.set(waiting.oldest_seconds)
+        metrics.relay_lag_seconds.set(waiting.oldest_unpublished_seconds)
+
+    def _health_line(self) -> None:
+        with self._database_of_worker.transaction() as connection:
+            counts = Counter[str]()
+            for stat in job_stats(connection):
+                counts[stat.state] += stat.jobs
+        log.info(
+            "worker_health",
+            worker=self.name,
+            uptime_seconds=round(time.monotonic() - self._started_at),
+            in_progress=self._leases.in_work,
+            **counts,
+        )
+
+
+def _stage_handlers(pipeline: Pipeline) -> Handlers:
+    pipeline.embedder.embed(["warm"])
+    pipeline.chroma.heartbeat()
+    return stage_handlers(pipeline, lambda stage, seconds: metrics.stage_seconds.labels(stage).observe(seconds))
+
+
+def _options(settings: Settings) -> ConsumerOptions:
+    return ConsumerOptions(
+        batch=settings.worker_batch_jobs,
+        window=settings.worker_batch_window_ms / 1000,
+        poll=settings.worker_poll_interval_ms / 1000,
+        lease=settings.worker_lease_ms / 1000,
+        timeout=settings.worker_job_timeout_ms / 1000,
+        retries=settings.job_retries,
+    )
+
+
+def _required_redis(settings: Settings) -> str:
+    if settings.redis_url is None:
+        raise SettingsError("MEMORY_REDIS_URL is not set; the worker needs it.")
+    return settings.redis_url

@@ -1,0 +1,111 @@
+"""The relay of a worker process: puts due jobs into the stream, and sees to what was forgotten, lost or left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import structlog
+
+from memory_pipeline import metrics
+from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
+from memory_pipeline.model.jobs import RetryPolicy
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.job_outbox import publish, republish_forgotten
+from memory_pipeline.stores.postgres.job_reports import compact_completed
+from memory_pipeline.stores.postgres.job_signal import JobSignal
+from memory_pipeline.stores.postgres.jobs import bring_forward, reclaim_expired
+from memory_pipeline.stores.redis.stream import JobStream
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 1000
+SWEEP_SECONDS = 2.0
+LOOK_SECONDS = 10.0
+"""How often the stream is asked whether it still has what was published."""
+FORGOTTEN_SECONDS = 10.0
+"""After so long in the stream without being claimed, it is asked whether the stream still has a job."""
+_CLEAN_SECONDS = 60.0
+_AWAY_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 3600.0
+_FORGET_CONSUMERS_MS = 3_600_000
+
+
+class Relay:
+    """Any number may run at once, in any number of processes."""
+
+    def __init__(
+        self,
+        database: Database,
+        stream: JobStream,
+        retries: RetryPolicy,
+        stop: threading.Event,
+        *,
+        poll: float,
+        retention_days: int,
+    ) -> None:
+        self._database = database
+        self._stream = stream
+        self._retries = retries
+        self._stop = stop
+        self._poll = poll
+        self._retention_days = retention_days
+        self._swept_at = float("-inf")
+        self._looked_at = float("-inf")
+        self._cleaned_at = float("-inf")
+
+    def run(self) -> None:
+        """Relay until told to stop. A store that is away costs a pause, never the thread."""
+        told = False
+        with JobSignal(self._database.url) as signal:
+            while not self._stop.is_set():
+                try:
+                    self.turn()
+                    told = False
+                    signal.wait_for_jobs(min(self._poll, SWEEP_SECONDS))
+                except MemoryPipelineError as error:
+                    if not told:
+                        log.warning("relay_waits", error=type(error).__name__, message=str(error))
+                    told = True
+                    self._stop.wait(_AWAY_SECONDS)
+
+    def turn(self) -> None:
+        """Sweep where it is time, then publish all that is due."""
+        now = time.monotonic()
+        if now - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = now
+            self._sweep()
+        if now - self._cleaned_at > _CLEAN_SECONDS:
+            self._cleaned_at = now
+            self._clean()
+        while not self._stop.is_set():
+            with self._database.transaction() as connection:
+                published = publish(connection, self._stream, AT_ONCE)
+            if published.jobs < AT_ONCE:
+                return
+
+    def _sweep(self) -> None:
+        """Take jobs from workers that are gone, and publish again what Redis forgot."""
+        with self._database.transaction() as connection:
+            reclaimed = reclaim_expired(connection, self._retries)
+        if reclaimed:
+            dead = sum(state == "dead" for state in reclaimed.values())
+            metrics.jobs_reclaimed.inc(len(reclaimed))
+            log.warning("jobs_reclaimed", jobs=len(reclaimed), dead=dead)
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        try:
+            with self._database.transaction() as connection:
+                forgotten = republish_forgotten(connection, self._stream, older_than_seconds=FORGOTTEN_SECONDS)
+        except StoreUnavailableError:
+            return  # without Redis workers claim from Postgres, and nothing needs to be published
+        if forgotten:
+            log.warning("jobs_published_again", jobs=forgotten)
+
+    def _clean(self) -> None:
+        with self._database.transaction() as connection:
+            bring_forward(connection, _LONGEST_WAIT_SECONDS)
+        with self._database.transaction() as connection:
+            compact_completed(connection, self._retention_days)
+        self._stream.forget_consumers(_FORGET_CONSUMERS_MS)
