@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 from uuid import UUID
@@ -111,8 +111,8 @@ class Database:
         """
         committing = False
         try:
-            with self._pool.connection() as connection, connection.transaction():
-                yield connection
+            with ExitStack() as stack:
+                yield self._begin(stack)
                 committing = True
         except psycopg.errors.QueryCanceled as error:
             if self._statement_seconds is None:
@@ -131,6 +131,20 @@ class Database:
                     "is stored already is not stored twice."
                 ) from error
             raise StoreUnavailableError(lost + "What was not committed is not stored; run it again.") from error
+
+    def _begin(self, stack: ExitStack) -> Connection:
+        """Enter a transaction. A connection that turns out dead is left for another one: nothing was done on it yet."""
+        for tries_left in reversed(range(self.pool_statistics.size + 1)):
+            connection = stack.enter_context(self._pool.connection())
+            try:
+                stack.enter_context(connection.transaction())
+                break
+            except psycopg.OperationalError as error:
+                # One that was waited for in vain is another matter: the next might take as long.
+                if not tries_left or connection.given_up is not None or not _is_connection_loss(error):
+                    raise
+                stack.close()
+        return connection
 
     @contextmanager
     def tenant_transaction(self, tenant_id: UUID) -> Iterator[Connection]:
