@@ -143,7 +143,7 @@ class Services:
 
     # -- what requests ask for --
 
-    def require(self, principal: Principal, permission: str, correlation_id: UUID | None = None) -> None:
+    def require(self, principal: Principal, permission: str, correlation_id: UUID) -> None:
         """Raise ForbiddenError where the user lacks a permission."""
         require_permission(principal, permission, self._refusals, correlation_id=correlation_id)
 
@@ -179,17 +179,19 @@ class Services:
         return Taken("durable", correlation_id, written.taken)
 
     def read_conversation(
-        self, principal: Principal, conversation_id: UUID, limit: int, before_id: UUID | None
+        self, principal: Principal, conversation_id: UUID, limit: int, before_id: UUID | None, correlation_id: UUID
     ) -> bytes:
         """Return a conversation with its newest messages, as JSON."""
-        self.require(principal, "conversations:read")
+        self.require(principal, "conversations:read", correlation_id)
         return conversations.read(
             self.database, self.cache, principal, conversation_id, limit=limit, before_id=before_id
         )
 
-    def list_conversations(self, principal: Principal, limit: int, after_id: UUID | None) -> bytes:
+    def list_conversations(
+        self, principal: Principal, limit: int, after_id: UUID | None, correlation_id: UUID
+    ) -> bytes:
         """Return a page of the user's conversations, as JSON."""
-        self.require(principal, "conversations:read")
+        self.require(principal, "conversations:read", correlation_id)
         return conversations.list_page(self.database, principal, limit, after_id)
 
     def delete_conversation(self, principal: Principal, conversation_id: UUID, correlation_id: UUID) -> Deleted:

@@ -101,9 +101,9 @@ def test_answers_are_as_documented_whatever_is_sent(stack: ApiStack, document: J
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_answers_are_as_documented_whatever_is_sent_for_long(stack: ApiStack) -> None:
-    answers, problems = fuzz(stack, 300)
+    answers, problems = fuzz(stack, 1000)
     assert problems == []
-    assert sum(answers.values()) > 1500
+    assert sum(answers.values()) > 1000
 
 
 def test_every_operation_says_what_it_does_and_which_errors_it_answers(document: Json) -> None:

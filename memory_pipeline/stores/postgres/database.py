@@ -118,13 +118,13 @@ class Database:
             if self._statement_seconds is None:
                 raise
             raise BusyError(
-                f"Postgres gave up a statement, which may take {self._statement_seconds:g} s: {str(error).strip()}. "
+                f"Postgres gave up a statement, which may take {self._statement_seconds:g} s: {_first_line(error)}. "
                 "Nothing of its transaction is stored; try again later, or ask for less at once."
             ) from error
         except psycopg.OperationalError as error:
             if not _is_connection_loss(error):
                 raise
-            lost = f"the connection to Postgres was lost: {str(error).strip()}. "
+            lost = f"the connection to Postgres was lost: {_first_line(error)}. "
             if committing:
                 raise StoreUnavailableError(
                     lost + "That was while it committed, so what was written may be stored or not; run it again: what "
@@ -175,6 +175,11 @@ class Database:
                 + "; ".join(problems)
                 + ". Connect as memory_app or memory_pipeline, and undo what was changed by hand."
             )
+
+
+def _first_line(error: psycopg.Error) -> str:
+    """What happened, without the context that follows: that of a COPY quotes the row."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _is_connection_loss(error: psycopg.OperationalError) -> bool:
