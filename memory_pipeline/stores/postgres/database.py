@@ -121,6 +121,11 @@ class Database:
                 f"Postgres gave up a statement, which may take {self._statement_seconds:g} s: {_first_line(error)}. "
                 "Nothing of its transaction is stored; try again later, or ask for less at once."
             ) from error
+        except psycopg.errors.IdleInTransactionSessionTimeout as error:
+            raise StoreUnavailableError(
+                "Postgres ended a transaction in which nothing happened for too long (this process was suspended, or its "
+                "machine): nothing of it is stored; run it again."
+            ) from error
         except psycopg.OperationalError as error:
             if not _is_connection_loss(error):
                 raise
