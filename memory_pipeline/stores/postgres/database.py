@@ -123,8 +123,8 @@ class Database:
             ) from error
         except psycopg.errors.IdleInTransactionSessionTimeout as error:
             raise StoreUnavailableError(
-                "Postgres ended a transaction in which nothing happened for too long (this process was suspended, or its "
-                "machine): nothing of it is stored; run it again."
+                "Postgres ended a transaction in which nothing happened for too long (this process or its "
+                "machine was suspended): nothing of it is stored; run it again."
             ) from error
         except psycopg.OperationalError as error:
             if not _is_connection_loss(error):
