@@ -151,7 +151,7 @@ CREATE FUNCTION memory.get_memory_job_stats() RETURNS TABLE(job_type text, state
      count(*) AS count,
      NULL::interval AS "interval"
     FROM memory.memory_jobs j
-   WHERE (j.state = 'completed'::text)
+   WHERE ((j.state = 'completed'::text) AND (j.finished_at > (clock_timestamp() - '00:10:00'::interval)))
    GROUP BY j.job_type
   ORDER BY 1, 2;
 END;
@@ -732,6 +732,15 @@ ALTER TABLE memory.users OWNER TO memory_owner;
 
 COMMENT ON TABLE memory.users IS 'Canonical persons, each within one tenant for ever.';
 
+CREATE TABLE memory.worker_heartbeats (
+    worker text NOT NULL,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE memory.worker_heartbeats OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.worker_heartbeats IS 'Workers and when they were last seen, by the database''s clock.';
+
 ALTER TABLE ONLY memory.audit_findings
     ADD CONSTRAINT audit_findings_pkey PRIMARY KEY (tenant_id, finding_id);
 
@@ -825,6 +834,9 @@ ALTER TABLE ONLY memory.users
 ALTER TABLE ONLY memory.users
     ADD CONSTRAINT users_user_id_key UNIQUE (user_id);
 
+ALTER TABLE ONLY memory.worker_heartbeats
+    ADD CONSTRAINT worker_heartbeats_pkey PRIMARY KEY (worker);
+
 CREATE INDEX conversations_by_user ON memory.conversations USING btree (tenant_id, user_id, created_at DESC, conversation_id DESC);
 
 CREATE INDEX embeddings_by_content ON memory.memory_embeddings USING btree (tenant_id, model, content_hash);
@@ -839,7 +851,7 @@ CREATE INDEX identities_pending ON memory.identities USING btree (first_seen_at)
 
 CREATE INDEX index_entries_by_memory ON memory.index_entries USING btree (tenant_id, memory_id);
 
-CREATE INDEX jobs_completed ON memory.memory_jobs USING btree (tenant_id, job_type, finished_at) WHERE (state = 'completed'::text);
+CREATE INDEX jobs_completed ON memory.memory_jobs USING btree (finished_at) WHERE (state = 'completed'::text);
 
 CREATE INDEX jobs_dead ON memory.memory_jobs USING btree (finished_at) WHERE (state = 'dead'::text);
 
@@ -1077,7 +1089,7 @@ REVOKE ALL ON FUNCTION memory.authenticate(p_issuer text, p_subject text, p_sess
 GRANT ALL ON FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_hash bytea, p_expires_at timestamp with time zone, p_email text, p_link_by_email boolean, p_correlation_id uuid) TO memory_app;
 GRANT ALL ON FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_hash bytea, p_expires_at timestamp with time zone, p_email text, p_link_by_email boolean, p_correlation_id uuid) TO memory_pipeline;
 
-GRANT SELECT,INSERT ON TABLE memory.memory_jobs TO memory_app;
+GRANT SELECT,INSERT,DELETE ON TABLE memory.memory_jobs TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_jobs TO memory_pipeline;
 
 REVOKE ALL ON FUNCTION memory.grant_first_role() FROM PUBLIC;
@@ -1221,3 +1233,5 @@ GRANT UPDATE(preferences) ON TABLE memory.users TO memory_app;
 GRANT UPDATE(preferences) ON TABLE memory.users TO memory_pipeline;
 
 GRANT UPDATE(status) ON TABLE memory.users TO memory_pipeline;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.worker_heartbeats TO memory_pipeline;

@@ -87,7 +87,6 @@ class Settings(BaseSettings):
     )
     job_retention_days: int = Field(3, ge=0, description="How long completed jobs are kept; dead ones stay.")
     system_enabled: bool = Field(True, description="False: the API answers 503 to everything but health and metrics.")
-    cache_ttl_seconds: int = Field(3600, ge=1, le=86400, description="How long a recall's answer is cached.")
 
     # -- API --
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")
@@ -99,6 +98,9 @@ class Settings(BaseSettings):
     )
     api_max_request_bytes: int = Field(
         16_000_000, ge=10_000, description="Longest request body; a longer one is refused unread."
+    )
+    api_max_requests: int = Field(
+        64, ge=1, le=10_000, description="Requests for data in work at once; more are answered 503 without waiting."
     )
     buffer_enabled: bool = Field(True, description="Take writes into Redis while Postgres is away.")
     buffer_max_writes: int = Field(100_000, ge=1, description="Most messages the write buffer holds.")

@@ -75,12 +75,14 @@ def create_app(services: Services) -> FastAPI:
     errors.install(app)
     for module in (messages, conversations, operations):
         app.include_router(module.router)
-    app.add_middleware(_Framed, max_bytes=services.settings.api_max_request_bytes)
+    app.add_middleware(
+        _Framed, max_bytes=services.settings.api_max_request_bytes, most_requests=services.settings.api_max_requests
+    )
     return app
 
 
 class _Framed(RequestFrame):
     """Starlette passes keyword arguments only."""
 
-    def __init__(self, app: Any, *, max_bytes: int) -> None:
-        super().__init__(app, max_bytes)
+    def __init__(self, app: Any, *, max_bytes: int, most_requests: int) -> None:
+        super().__init__(app, max_bytes, most_requests)

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from memory_pipeline import metrics
-from memory_pipeline.model.errors import SettingsError, StoreUnavailableError
+from memory_pipeline.model.errors import BusyError, SettingsError, StoreUnavailableError
 from memory_pipeline.model.identity import Principal
 from memory_pipeline.model.records import BufferedWrite, IncomingMessage
 from memory_pipeline.model.validation import Limits
@@ -41,8 +41,7 @@ from memory_pipeline.stages.refusals import RefusalLog
 from memory_pipeline.stores.postgres.conversations import Deleted, owed_invalidations, settle_invalidations
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.directory import delete_expired_sessions
-from memory_pipeline.stores.postgres.job_reports import job_stats
-from memory_pipeline.stores.postgres.tenants import display_name_of
+from memory_pipeline.stores.postgres.job_reports import WORKER_SEEN_SECONDS, job_stats, workers_seen
 from memory_pipeline.stores.redis.buffer import WriteBuffer
 from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
@@ -51,10 +50,11 @@ log = structlog.get_logger(__name__)
 
 _POOL_WAIT_SECONDS = 2.0
 _STATEMENT_SECONDS = 5.0
-_WRITER_SECONDS = 12.0
-"""From the announcement to the end of a transaction there are two statements at most."""
+_WRITER_SECONDS = 30.0
+"""Longer than a transaction may take (twice a statement, by the server's clock), and than the client waits for it."""
 _INVALIDATIONS_AT_ONCE = 500
 _CLEAN_SECONDS = 600.0
+_REFRESH_WAIT_SECONDS = 10.0
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -155,10 +155,6 @@ class Services:
     def post_messages(self, principal: Principal, posted: Sequence[NewMessage], correlation_id: UUID) -> Taken:
         """Store messages, or buffer them while Postgres is away."""
         self.require(principal, "messages:write", correlation_id)
-        if not self.settings.worker_enabled:
-            # Here the plugins run on behalf of the user, within the request.
-            for plugin in self._request_plugins:
-                self._plugins.require(principal, plugin, correlation_id=correlation_id)
         now = datetime.now(UTC)
         limits = Limits.at(
             now,
@@ -168,7 +164,7 @@ class Services:
         prepared = messages.prepare(principal.user_id, posted, limits, now)
         owner = MessageOwner.of(principal)
         try:
-            written = self._write(owner, prepared, principal.actor, correlation_id)
+            written = self._write(owner, prepared, principal.actor, correlation_id, principal)
         except StoreUnavailableError as error:
             log.warning("postgres_away", message=str(error))
             self._buffer(principal, prepared, limits, now, correlation_id)
@@ -215,7 +211,12 @@ class Services:
     # -- writing --
 
     def _write(
-        self, owner: MessageOwner, prepared: Sequence[IncomingMessage], actor: str, correlation_id: UUID
+        self,
+        owner: MessageOwner,
+        prepared: Sequence[IncomingMessage],
+        actor: str,
+        correlation_id: UUID,
+        principal: Principal | None = None,
     ) -> messages.Written:
         """Write through one of two doors: by a job for the worker, or enriched and indexed before this returns."""
         if self.settings.worker_enabled:
@@ -229,13 +230,24 @@ class Services:
             prepared,
             actor=actor,
             correlation_id=correlation_id,
-            refresh=self._refresh,
+            refresh=lambda memories: self._refresh(memories, principal, correlation_id),
         )
 
-    def _refresh(self, memories: Sequence[NamedMemory]) -> None:
+    def _refresh(self, memories: Sequence[NamedMemory], principal: Principal | None, correlation_id: UUID) -> None:
+        """Run the stages on memories within a request, on behalf of who asks.
+
+        Raises BusyError where others do so for too long, ForbiddenError where the user may not run a plugin.
+        """
+        if principal is not None:
+            for plugin in self._request_plugins:
+                self._plugins.require(principal, plugin, correlation_id=correlation_id)
         # One at a time: the embedder uses every core there is, and two would only wait for each other.
-        with self._refreshing:
+        if not self._refreshing.acquire(timeout=_REFRESH_WAIT_SECONDS):
+            raise BusyError("other requests are being enriched; these memories are left to the pipeline.")
+        try:
             refresh(self.pipeline, NamedMemories.of(memories))
+        finally:
+            self._refreshing.release()
 
     def _buffer(
         self,
@@ -262,10 +274,9 @@ class Services:
 
     def _replay(self, entry: BufferedWrite) -> int:
         """Write a buffered request as the direct path does; return how many of its messages were new."""
-        with self._background.tenant_transaction(entry.tenant_id) as connection:
-            display_name = display_name_of(connection, entry.tenant_id, entry.user_id)
-        owner = MessageOwner(entry.tenant_id, entry.user_id, display_name)
-        return self._write(owner, entry.messages, f"user:{entry.user_id}", entry.correlation_id).inserted
+        return messages.write_buffered(
+            self.database, self.cache, entry, with_jobs=self.settings.worker_enabled
+        ).inserted
 
     # -- chores and health --
 
@@ -278,10 +289,12 @@ class Services:
             delete_expired_sessions(connection)
 
     def _settle_invalidations(self) -> None:
-        """Have the cache let go of conversations that were written while Redis did not answer."""
-        with self._background.transaction() as connection:
-            owed = owed_invalidations(connection, _INVALIDATIONS_AT_ONCE)
-        if owed and self.cache.drop([conversation_id for _id, conversation_id in owed]):
+        """Have the cache let go of conversations that were written without its knowledge."""
+        while True:
+            with self._background.transaction() as connection:
+                owed = owed_invalidations(connection, _INVALIDATIONS_AT_ONCE)
+            if not owed or not self.cache.drop({conversation_id for _id, conversation_id in owed}):
+                return
             with self._background.transaction() as connection:
                 settle_invalidations(connection, [invalidation_id for invalidation_id, _conversation in owed])
 
@@ -293,19 +306,21 @@ class Services:
         }
         for name, store in stores.items():
             metrics.store_up.labels(name).set(store.ok)
-        queue = self._queue_stats() if stores["postgres"].ok else None
+        queue, worker_running = self._queue() if stores["postgres"].ok else (None, False)
         wiring = self._wiring.report
         buffer = self._buffer_stats()
         return HealthReport(
             ok=stores["postgres"].ok and wiring.ok and not buffer.get("alarm"),
             system_enabled=self.settings.system_enabled,
             worker_enabled=self.settings.worker_enabled,
-            worker_running=any(other.process == "worker" for other in wiring.others),
+            worker_running=worker_running,
             stores=stores,
             queue_stats=queue,
             cache=self.cache_stats(),
             buffer=buffer,
-            wiring={"result": wiring.result, "message": wiring.message, "fingerprint": str(wiring.fingerprint)},
+            # Both places are named where they differ; else nobody without a token has to know any.
+            wiring={"result": wiring.result, "others": len(wiring.others)}
+            | ({} if wiring.ok else {"message": wiring.message}),
         )
 
     def _postgres_health(self) -> str:
@@ -324,12 +339,14 @@ class Services:
         self.pipeline.chroma.heartbeat()
         return "answers"
 
-    def _queue_stats(self) -> QueueReport:
+    def _queue(self) -> tuple[QueueReport, bool]:
+        """Jobs by state, and whether a worker is there."""
+        counts = Counter[str]()
         with self._background.transaction() as connection:
-            counts = Counter[str]()
             for stat in job_stats(connection):
                 counts[stat.state] += stat.jobs
-        return QueueReport(**counts)
+            workers = workers_seen(connection, WORKER_SEEN_SECONDS)
+        return QueueReport(**counts), workers > 0
 
     def _buffer_stats(self) -> Mapping[str, Any]:
         enabled = self.settings.buffer_enabled

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from memory_pipeline.model.errors import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
 from memory_pipeline.model.jobs import JobType
+from memory_pipeline.model.records import BufferedWrite
 from memory_pipeline.model.window import NamedMemories, NamedMemory
+from memory_pipeline.serving.buffering import write_refused
+from memory_pipeline.serving.messages import write_buffered
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.refresh import RefreshedMemory, RefreshState, Timings, refresh
 from memory_pipeline.stages.relate import relate
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.stores.postgres.replays import refused_write
+from memory_pipeline.stores.redis.conversations import ConversationCache
+from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.worker.outcomes import Done, Failed, Handle, Outcome, Waits
 
 HELD_SECONDS = 0.2
@@ -29,8 +36,9 @@ class Handlers(NamedTuple):
         return list(self.by_type)
 
 
-def stage_handlers(pipeline: Pipeline, timings: Timings) -> Handlers:
-    """Return the handlers that run the pipeline's stages."""
+def stage_handlers(pipeline: Pipeline, redis: RedisManager, timings: Timings) -> Handlers:
+    """Return the handlers that run the pipeline's stages, and write what the write buffer could not."""
+    cache = ConversationCache(redis)
 
     def enrich_and_embed(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
         return _refresh(pipeline, jobs, timings)
@@ -39,14 +47,31 @@ def stage_handlers(pipeline: Pipeline, timings: Timings) -> Handlers:
         relate(pipeline.database, _memories(jobs))
         return [Done()] * len(jobs)
 
+    def replay_write(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        return [_write_refused(pipeline, cache, job) for job in jobs]
+
     return Handlers(
         {
+            "replay_write": replay_write,
             "enrich_and_embed": enrich_and_embed,
             # The same way: what is gone or up to date in Postgres costs enrichment and embedding a look.
             "index": enrich_and_embed,
             "detect_relations": detect_relations,
         }
     )
+
+
+def _write_refused(pipeline: Pipeline, cache: ConversationCache, job: ClaimedJob) -> Outcome:
+    entry = refused_write(job.payload)
+
+    def write_entry(entry: BufferedWrite) -> int:
+        return write_buffered(pipeline.database, cache, entry, with_jobs=True).inserted
+
+    try:
+        write_refused(pipeline.database, entry, write_entry)
+    except (ForbiddenError, ConflictError, InvalidRequestError, NotFoundError) as error:
+        return Failed(type(error).__name__, str(error), retry=False)
+    return Done()
 
 
 def no_op_handlers() -> Handlers:

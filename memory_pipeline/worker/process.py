@@ -23,7 +23,7 @@ from memory_pipeline.serving.wiring import Wiring
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.job_reports import job_stats
+from memory_pipeline.stores.postgres.job_reports import forget_worker, job_stats, note_worker
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.stores.redis.stream import JobStream
 from memory_pipeline.worker.consumer import Consumer, ConsumerOptions
@@ -37,7 +37,9 @@ log = structlog.get_logger(__name__)
 class Worker:
     """A context manager: works from its start to its end, which waits for the micro-batches in work."""
 
-    def __init__(self, settings: Settings, make_handlers: Callable[[Pipeline], Handlers] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, make_handlers: Callable[[Pipeline, RedisManager], Handlers] | None = None
+    ) -> None:
         self.settings = settings
         # Used once: a worker that is started again is another consumer, and takes over what this one left.
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -61,7 +63,7 @@ class Worker:
                     redis,
                 )
             )
-            handlers = self._make_handlers(pipeline)
+            handlers = self._make_handlers(pipeline, redis)
             # Loaded before the first job comes, not with it.
             self._leases = opening.enter_context(Leases(database, settings.worker_lease_ms / 1000))
             self._database_of_worker = database
@@ -83,6 +85,8 @@ class Worker:
                 name = f"{self.name}:{slot}"
                 consumer = Consumer(name, database, stream, handlers, self._leases, _options(settings), self._stop)
                 self._start(f"consumer-{slot}", consumer.run)
+            self._sample()
+            opening.callback(self._forget)
             opening.callback(self._join)
             self._open = opening.pop_all()
         log.info("worker_started", worker=self.name, slots=settings.worker_max_concurrent_jobs)
@@ -119,6 +123,13 @@ class Worker:
         if late:
             log.warning("worker_threads_left", threads=late, remedy="their jobs go to others when the leases end")
 
+    def _forget(self) -> None:
+        try:
+            with self._database_of_worker.transaction() as connection:
+                forget_worker(connection, self.name)
+        except MemoryPipelineError as error:
+            log.warning("worker_not_signed_off", error=type(error).__name__, message=str(error))
+
     def _database(self, size: int) -> Database:
         url = self.settings.postgres_pipeline_url
         if url is None:
@@ -127,6 +138,8 @@ class Worker:
 
     def _sample(self) -> None:
         metrics.jobs_in_work.set(self._leases.in_work)
+        with self._database_of_worker.transaction() as connection:
+            note_worker(connection, self.name)
         sample_gauges(self._database_of_worker, self._exports_root)
 
     def _health_line(self) -> None:
@@ -143,10 +156,10 @@ class Worker:
         )
 
 
-def _stage_handlers(pipeline: Pipeline) -> Handlers:
+def _stage_handlers(pipeline: Pipeline, redis: RedisManager) -> Handlers:
     pipeline.embedder.embed(["warm"])
     pipeline.chroma.heartbeat()
-    return stage_handlers(pipeline, lambda stage, seconds: metrics.stage_seconds.labels(stage).observe(seconds))
+    return stage_handlers(pipeline, redis, lambda stage, seconds: metrics.stage_seconds.labels(stage).observe(seconds))
 
 
 def _options(settings: Settings) -> ConsumerOptions:
