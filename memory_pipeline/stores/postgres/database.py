@@ -126,8 +126,8 @@ class Database:
             ) from error
         except (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.TransactionTimeout) as error:
             raise StoreUnavailableError(
-                "Postgres ended a transaction that took too long (this process was suspended, or Postgres is overloaded)"
-                ": nothing of it is stored; run it again."
+                "Postgres ended a transaction that took too long (this process was suspended, or it is overloaded): "
+                "nothing of it is stored; run it again."
             ) from error
         except psycopg.errors.ReadOnlySqlTransaction as error:
             # After a failover this was the primary: the next connection may lead to the new one.
