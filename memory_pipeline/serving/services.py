@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from memory_pipeline import metrics
-from memory_pipeline.model.errors import SettingsError, StoreUnavailableError
+from memory_pipeline.model.errors import BusyError, SettingsError, StoreUnavailableError
 from memory_pipeline.model.identity import Principal
 from memory_pipeline.model.records import BufferedWrite, IncomingMessage
 from memory_pipeline.model.validation import Limits
@@ -269,7 +269,14 @@ class Services:
             "redis": look(self._redis_health),
             "chroma": look(self._chroma_health),
         }
-        queue = self._queue_stats() if stores["postgres"].ok else None
+        queue = None
+        if stores["postgres"].ok:
+            try:
+                queue = self._queue_stats()
+            except StoreUnavailableError as error:
+                stores["postgres"] = StoreHealth(False, str(error))
+            except BusyError as error:
+                log.warning("queue_not_counted", message=str(error))
         wiring = self._wiring.report
         buffer = self._buffer_stats()
         return HealthReport(

@@ -122,8 +122,12 @@ class World:
         self.done[f"{name} {'tenant' if user.person.tenant_id == victim.person.tenant_id else 'other'}"] += 1
         getattr(self, f"_{name}")(user, victim)
 
-    def id_of(self, victim: User) -> UUID:
-        kinds = [list(victim.conversations), victim.message_ids, victim.other_ids, victim.correlation_ids]
+    def id_of(self, victim: User, user: User) -> UUID:
+        """An id of the victim's. A correlation id may be one that the victim took from the user: such are left out."""
+        chosen = [
+            id_ for id_ in victim.correlation_ids if id_ not in user.conversations and id_ not in user.message_ids
+        ]
+        kinds = [list(victim.conversations), victim.message_ids, victim.other_ids, chosen]
         return self.random.choice(self.random.choice([kind for kind in kinds if kind]))
 
     def alike(self, user: User, theirs: UUID, ask: Callable[[UUID], httpx.Response]) -> httpx.Response:
@@ -149,7 +153,7 @@ class World:
 
     def _reads(self, user: User, victim: User) -> None:
         params = {"limit": self.random.choice([1, 50, 100, 101, 1000])}
-        before = self.random.choice([None, None, self.id_of(victim), self.random.choice(user.message_ids)])
+        before = self.random.choice([None, None, self.id_of(victim, user), self.random.choice(user.message_ids)])
         spell = self.random.getstate()
 
         def ask(id_: UUID) -> httpx.Response:
@@ -157,17 +161,21 @@ class World:
             given = params if before is None else {**params, "before": str(before)}
             return self.call(user, "GET", f"/conversations/{self.spelling(id_)}", params=given)
 
-        answer = self.alike(user, self.id_of(victim), ask)
+        answer = self.alike(user, self.id_of(victim, user), ask)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
     def _deletes(self, user: User, victim: User) -> None:
-        answer = self.alike(user, self.id_of(victim), lambda id_: self.call(user, "DELETE", f"/conversations/{id_}"))
+        answer = self.alike(
+            user, self.id_of(victim, user), lambda id_: self.call(user, "DELETE", f"/conversations/{id_}")
+        )
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
     def _lists(self, user: User, victim: User) -> None:
         """A page after somebody else's conversation is a page after none: empty."""
         answer = self.alike(
-            user, self.id_of(victim), lambda id_: self.call(user, "GET", "/conversations", params={"after": str(id_)})
+            user,
+            self.id_of(victim, user),
+            lambda id_: self.call(user, "GET", "/conversations", params={"after": str(id_)}),
         )
         assert (answer.status_code, answer.json()) == (200, {"conversations": []})
 
@@ -178,14 +186,14 @@ class World:
         own = self.random.choice(list(user.conversations))
         answer = self.alike(
             user,
-            self.id_of(victim),
+            self.id_of(victim, user),
             lambda id_: self.call(user, "GET", f"/conversations/{own}", params={"before": str(id_)}),
         )
         assert (answer.status_code, answer.json()["messages"]) == (200, [])
 
     def _posts(self, user: User, victim: User) -> None:
         """Post under the ids of somebody else, as names and as the request's correlation id: it is one's own."""
-        theirs, name = self.id_of(victim), self.random.choice(["{}", "{}/c0", "{}/c0-m0", "../{}", "{}\u0020"])
+        theirs, name = self.id_of(victim, user), self.random.choice(["{}", "{}/c0", "{}/c0-m0", "../{}", "{}\u0020"])
         correlation_id = self.random.choice([theirs, uuid4()])
 
         def ask(id_: UUID) -> httpx.Response:
@@ -207,7 +215,9 @@ class World:
 
     def _methods(self, user: User, victim: User) -> None:
         method = self.random.choice(["PUT", "PATCH", "POST", "OPTIONS", "HEAD"])
-        answer = self.alike(user, self.id_of(victim), lambda id_: self.call(user, method, f"/conversations/{id_}"))
+        answer = self.alike(
+            user, self.id_of(victim, user), lambda id_: self.call(user, method, f"/conversations/{id_}")
+        )
         assert answer.status_code == 405
 
     def _own(self, user: User, _victim: User) -> None:

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from memory_pipeline import metrics
 from memory_pipeline.api.app import PREFIX, OpenServices
-from memory_pipeline.api.schemas import CacheStats, HealthAnswer
+from memory_pipeline.api.schemas import CacheStats, ErrorAnswer, HealthAnswer
 
 router = APIRouter(tags=["operations"])
 
@@ -24,9 +24,14 @@ def health(services: OpenServices) -> Response:
     return Response(msgspec.json.encode(report), 200 if report.ok else 503, media_type="application/json")
 
 
-@router.get(f"{PREFIX}/cache/stats", response_model=CacheStats)
+@router.get(
+    f"{PREFIX}/cache/stats",
+    response_model=CacheStats,
+    responses={503: {"model": ErrorAnswer, "description": "The system is switched off."}},
+)
 def cache_stats(services: OpenServices) -> Response:
     """Say how large the cache is and how often it answered."""
+    services.require_enabled()
     return Response(msgspec.json.encode(services.cache_stats()), media_type="application/json")
 
 
