@@ -177,7 +177,12 @@ def test_an_id_that_is_a_path_leads_nowhere(connect: Connect, url: str, person: 
 
 def test_a_server_that_is_away_is_a_transport_error(connect: Connect) -> None:
     memory = connect("http://127.0.0.1:9", "token")
-    for call in (memory.conversations, memory.health, lambda: memory.post_messages([message()])):
+    calls: list[Callable[[], object]] = [
+        memory.conversations,
+        memory.health,
+        lambda: memory.post_messages([message()]),
+    ]
+    for call in calls:
         with pytest.raises(httpx.TransportError):
             call()
 

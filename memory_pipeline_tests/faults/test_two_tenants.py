@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
 from memory_pipeline_tests.api.stack import ApiStack, api_stack
@@ -64,7 +63,7 @@ class World:
 
     # -- calls --
 
-    def call(self, user: User, method: str, path: str, **request: Any) -> httpx.Response:
+    def call(self, user: User, method: str, path: str, **request: Any) -> Any:
         self.calls += 1
         headers = {**user.person.headers, **request.pop("headers", {})}
         answer = self.stack.client.request(method, f"{PREFIX}{path}", headers=headers, **request)
@@ -130,7 +129,7 @@ class World:
         kinds = [list(victim.conversations), victim.message_ids, victim.other_ids, chosen]
         return self.random.choice(self.random.choice([kind for kind in kinds if kind]))
 
-    def alike(self, user: User, theirs: UUID, ask: Callable[[UUID], httpx.Response]) -> httpx.Response:
+    def alike(self, user: User, theirs: UUID, ask: Callable[[UUID], Any]) -> Any:
         """Ask for an id of somebody else and for one that never was, in either order; they must not be told apart."""
         nobodys = uuid4()
         ids = [theirs, nobodys] if self.random.random() < 0.5 else [nobodys, theirs]
@@ -156,7 +155,7 @@ class World:
         before = self.random.choice([None, None, self.id_of(victim, user), self.random.choice(user.message_ids)])
         spell = self.random.getstate()
 
-        def ask(id_: UUID) -> httpx.Response:
+        def ask(id_: UUID) -> Any:
             self.random.setstate(spell)
             given = params if before is None else {**params, "before": str(before)}
             return self.call(user, "GET", f"/conversations/{self.spelling(id_)}", params=given)
@@ -196,7 +195,7 @@ class World:
         theirs, name = self.id_of(victim, user), self.random.choice(["{}", "{}/c0", "{}/c0-m0", "../{}", "{}\u0020"])
         correlation_id = self.random.choice([theirs, uuid4()])
 
-        def ask(id_: UUID) -> httpx.Response:
+        def ask(id_: UUID) -> Any:
             given = message(f"{user.canary} intrudes", conversation_id=name.format(id_), id=name.format(id_))
             headers = {"X-Correlation-Id": str(correlation_id)}
             answer = self.call(user, "POST", "/messages", json={"messages": [given]}, headers=headers)
