@@ -44,6 +44,7 @@ def test_switched_off_everything_but_health_and_metrics_is_503(switched_off: Api
                 assert "MEMORY_SYSTEM_ENABLED" in answer.json()["error"]["message"]
                 asked += 1
     assert asked == 15
+    assert stack.client.post(f"{PREFIX}/messages", content=b"[[[", headers=ana.headers).status_code == 503
     assert stack.rows("SELECT count(*) FROM messages, user_sessions, auth_events") == [(0,)]
 
 

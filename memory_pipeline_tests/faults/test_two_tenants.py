@@ -121,13 +121,23 @@ class World:
         self.done[f"{name} {'tenant' if user.person.tenant_id == victim.person.tenant_id else 'other'}"] += 1
         getattr(self, f"_{name}")(user, victim)
 
-    def id_of(self, victim: User, user: User) -> UUID:
-        """An id of the victim's. A correlation id may be one that the victim took from the user: such are left out."""
+    def id_of(self, victim: User, user: User, kind: str = "any") -> UUID:
+        """An id of the victim's, mostly of the kind that belongs there.
+
+        A correlation id may be one that the victim took from the user: such are left out.
+        """
         chosen = [
             id_ for id_ in victim.correlation_ids if id_ not in user.conversations and id_ not in user.message_ids
         ]
-        kinds = [list(victim.conversations), victim.message_ids, victim.other_ids, chosen]
-        return self.random.choice(self.random.choice([kind for kind in kinds if kind]))
+        kinds = {
+            "conversation": list(victim.conversations),
+            "message": victim.message_ids,
+            "other": victim.other_ids,
+            "correlation": chosen,
+        }
+        if kind == "any" or self.random.random() < 0.3:
+            kind = self.random.choice([name for name, ids in kinds.items() if ids])
+        return self.random.choice(kinds[kind])
 
     def alike(self, user: User, theirs: UUID, ask: Callable[[UUID], Any]) -> Any:
         """Ask for an id of somebody else and for one that never was, in either order; they must not be told apart."""
@@ -152,7 +162,9 @@ class World:
 
     def _reads(self, user: User, victim: User) -> None:
         params = {"limit": self.random.choice([1, 50, 100, 101, 1000])}
-        before = self.random.choice([None, None, self.id_of(victim, user), self.random.choice(user.message_ids)])
+        before = self.random.choice(
+            [None, None, self.id_of(victim, user, "message"), self.random.choice(user.message_ids)]
+        )
         spell = self.random.getstate()
 
         def ask(id_: UUID) -> Any:
@@ -160,12 +172,14 @@ class World:
             given = params if before is None else {**params, "before": str(before)}
             return self.call(user, "GET", f"/conversations/{self.spelling(id_)}", params=given)
 
-        answer = self.alike(user, self.id_of(victim, user), ask)
+        answer = self.alike(user, self.id_of(victim, user, "conversation"), ask)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
     def _deletes(self, user: User, victim: User) -> None:
         answer = self.alike(
-            user, self.id_of(victim, user), lambda id_: self.call(user, "DELETE", f"/conversations/{id_}")
+            user,
+            self.id_of(victim, user, "conversation"),
+            lambda id_: self.call(user, "DELETE", f"/conversations/{id_}"),
         )
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
@@ -173,7 +187,7 @@ class World:
         """A page after somebody else's conversation is a page after none: empty."""
         answer = self.alike(
             user,
-            self.id_of(victim, user),
+            self.id_of(victim, user, "conversation"),
             lambda id_: self.call(user, "GET", "/conversations", params={"after": str(id_)}),
         )
         assert (answer.status_code, answer.json()) == (200, {"conversations": []})
@@ -185,7 +199,7 @@ class World:
         own = self.random.choice(list(user.conversations))
         answer = self.alike(
             user,
-            self.id_of(victim, user),
+            self.id_of(victim, user, "message"),
             lambda id_: self.call(user, "GET", f"/conversations/{own}", params={"before": str(id_)}),
         )
         assert (answer.status_code, answer.json()["messages"]) == (200, [])
@@ -215,7 +229,7 @@ class World:
     def _methods(self, user: User, victim: User) -> None:
         method = self.random.choice(["PUT", "PATCH", "POST", "OPTIONS", "HEAD"])
         answer = self.alike(
-            user, self.id_of(victim, user), lambda id_: self.call(user, method, f"/conversations/{id_}")
+            user, self.id_of(victim, user, "conversation"), lambda id_: self.call(user, method, f"/conversations/{id_}")
         )
         assert answer.status_code == 405
 
