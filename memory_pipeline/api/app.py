@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from memory_pipeline import __version__, logs
@@ -33,12 +35,10 @@ def correlation_id_of(request: Request) -> UUID:
     return correlation_id
 
 
-async def principal_of(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Principal:
-    """Who is asking; raises what becomes 401, 403 or 503."""
+async def _authenticate(request: Request) -> Principal:
     services = services_of(request)
     services.require_enabled()
+    credentials = await _bearer(request)
     token = credentials.credentials if credentials is not None else None
     sent = request.headers.getlist("authorization")
     if len(sent) > 1:
@@ -47,6 +47,27 @@ async def principal_of(
     principal = await run_in_threadpool(services.sessions.authenticate, token, correlation_id_of(request))
     # Here and not in a thread, which would bind them in a context of its own that ends with it.
     logs.bind(tenant_id=principal.tenant_id, user_id=principal.user_id)
+    return principal
+
+
+class AuthenticatedRoute(APIRoute):
+    """A route that knows who is asking before it reads the body, which FastAPI parses before it asks dependencies."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_authenticated(request: Request) -> Response:
+            request.state.principal = await _authenticate(request)
+            return await handle(request)
+
+        return handle_authenticated
+
+
+def principal_of(
+    request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """Who is asking; the route has found out, or has answered 401, 403 or 503."""
+    principal: Principal = request.state.principal
     return principal
 
 

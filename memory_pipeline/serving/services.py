@@ -304,9 +304,16 @@ class Services:
             "redis": look(self._redis_health),
             "chroma": look(self._chroma_health),
         }
+        queue, worker_running = None, False
+        if stores["postgres"].ok:
+            try:
+                queue, worker_running = self._queue()
+            except StoreUnavailableError as error:
+                stores["postgres"] = StoreHealth(False, str(error))
+            except BusyError as error:
+                log.warning("queue_not_counted", message=str(error))
         for name, store in stores.items():
             metrics.store_up.labels(name).set(store.ok)
-        queue, worker_running = self._queue() if stores["postgres"].ok else (None, False)
         wiring = self._wiring.report
         buffer = self._buffer_stats()
         return HealthReport(

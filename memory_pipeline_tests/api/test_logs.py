@@ -186,7 +186,6 @@ def test_a_conflict_names_the_message_and_quotes_neither_of_the_two(stack: ApiSt
 
 
 def test_what_postgres_refuses_is_not_quoted(stack: ApiStack, ana: Person, log: Log) -> None:
-    """Postgres quotes the row in the details of its error."""
     with changed_database(
         stack,
         f"ALTER TABLE memory.messages ADD CONSTRAINT no_birds CHECK (content !~ '{CANARY}') NOT VALID",
@@ -199,18 +198,32 @@ def test_what_postgres_refuses_is_not_quoted(stack: ApiStack, ana: Person, log: 
     silent(log, *answers, token=ana.token)
 
 
-@pytest.fixture
-def raising_trigger(stack: ApiStack) -> Iterator[None]:
-    """Every new message raises an error of no class that anybody foresaw, which quotes it."""
-    stack.execute(
-        "CREATE FUNCTION memory.complain() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'bad row: %%', NEW.content USING DETAIL = NEW.raw_data::text; END $$"
-    )
+@contextmanager
+def complaining_trigger(stack: ApiStack, complaint: str) -> Iterator[None]:
+    """Every new message raises an error."""
+    stack.execute(f"CREATE FUNCTION memory.complain() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {complaint}; END $$")
     with changed_database(
         stack,
         "CREATE TRIGGER complain BEFORE INSERT ON memory.messages FOR EACH ROW EXECUTE FUNCTION memory.complain()",
         "DROP FUNCTION memory.complain CASCADE",
     ):
+        yield
+
+
+def test_the_details_of_what_postgres_refuses_are_not_quoted(stack: ApiStack, ana: Person, log: Log) -> None:
+    """Where row-level security does not keep it from that, Postgres quotes the row in the details of an error."""
+    complaint = "RAISE EXCEPTION 'no birds' USING ERRCODE = 'data_exception', DETAIL = NEW.content, HINT = NEW.content"
+    with complaining_trigger(stack, complaint):
+        answer = post(stack, ana, telling())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
+    assert "no birds" in answer.json()["error"]["message"]
+    silent(log, answer, token=ana.token)
+
+
+@pytest.fixture
+def raising_trigger(stack: ApiStack) -> Iterator[None]:
+    """Every new message raises an error of no class that anybody foresaw, which quotes it."""
+    with complaining_trigger(stack, "RAISE EXCEPTION 'bad row: %%', NEW.content USING DETAIL = NEW.raw_data::text"):
         yield
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
 from memory_pipeline_tests.api.stack import ApiStack, api_stack
@@ -64,7 +63,7 @@ class World:
 
     # -- calls --
 
-    def call(self, user: User, method: str, path: str, **request: Any) -> httpx.Response:
+    def call(self, user: User, method: str, path: str, **request: Any) -> Any:
         self.calls += 1
         headers = {**user.person.headers, **request.pop("headers", {})}
         answer = self.stack.client.request(method, f"{PREFIX}{path}", headers=headers, **request)
@@ -122,11 +121,25 @@ class World:
         self.done[f"{name} {'tenant' if user.person.tenant_id == victim.person.tenant_id else 'other'}"] += 1
         getattr(self, f"_{name}")(user, victim)
 
-    def id_of(self, victim: User) -> UUID:
-        kinds = [list(victim.conversations), victim.message_ids, victim.other_ids, victim.correlation_ids]
-        return self.random.choice(self.random.choice([kind for kind in kinds if kind]))
+    def id_of(self, victim: User, user: User, kind: str = "any") -> UUID:
+        """An id of the victim's, mostly of the kind that belongs there.
 
-    def alike(self, user: User, theirs: UUID, ask: Callable[[UUID], httpx.Response]) -> httpx.Response:
+        A correlation id may be one that the victim took from the user: such are left out.
+        """
+        chosen = [
+            id_ for id_ in victim.correlation_ids if id_ not in user.conversations and id_ not in user.message_ids
+        ]
+        kinds = {
+            "conversation": list(victim.conversations),
+            "message": victim.message_ids,
+            "other": victim.other_ids,
+            "correlation": chosen,
+        }
+        if kind == "any" or self.random.random() < 0.3:
+            kind = self.random.choice([name for name, ids in kinds.items() if ids])
+        return self.random.choice(kinds[kind])
+
+    def alike(self, user: User, theirs: UUID, ask: Callable[[UUID], Any]) -> Any:
         """Ask for an id of somebody else and for one that never was, in either order; they must not be told apart."""
         nobodys = uuid4()
         ids = [theirs, nobodys] if self.random.random() < 0.5 else [nobodys, theirs]
@@ -149,25 +162,33 @@ class World:
 
     def _reads(self, user: User, victim: User) -> None:
         params = {"limit": self.random.choice([1, 50, 100, 101, 1000])}
-        before = self.random.choice([None, None, self.id_of(victim), self.random.choice(user.message_ids)])
+        before = self.random.choice(
+            [None, None, self.id_of(victim, user, "message"), self.random.choice(user.message_ids)]
+        )
         spell = self.random.getstate()
 
-        def ask(id_: UUID) -> httpx.Response:
+        def ask(id_: UUID) -> Any:
             self.random.setstate(spell)
             given = params if before is None else {**params, "before": str(before)}
             return self.call(user, "GET", f"/conversations/{self.spelling(id_)}", params=given)
 
-        answer = self.alike(user, self.id_of(victim), ask)
+        answer = self.alike(user, self.id_of(victim, user, "conversation"), ask)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
     def _deletes(self, user: User, victim: User) -> None:
-        answer = self.alike(user, self.id_of(victim), lambda id_: self.call(user, "DELETE", f"/conversations/{id_}"))
+        answer = self.alike(
+            user,
+            self.id_of(victim, user, "conversation"),
+            lambda id_: self.call(user, "DELETE", f"/conversations/{id_}"),
+        )
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
     def _lists(self, user: User, victim: User) -> None:
         """A page after somebody else's conversation is a page after none: empty."""
         answer = self.alike(
-            user, self.id_of(victim), lambda id_: self.call(user, "GET", "/conversations", params={"after": str(id_)})
+            user,
+            self.id_of(victim, user, "conversation"),
+            lambda id_: self.call(user, "GET", "/conversations", params={"after": str(id_)}),
         )
         assert (answer.status_code, answer.json()) == (200, {"conversations": []})
 
@@ -178,17 +199,17 @@ class World:
         own = self.random.choice(list(user.conversations))
         answer = self.alike(
             user,
-            self.id_of(victim),
+            self.id_of(victim, user, "message"),
             lambda id_: self.call(user, "GET", f"/conversations/{own}", params={"before": str(id_)}),
         )
         assert (answer.status_code, answer.json()["messages"]) == (200, [])
 
     def _posts(self, user: User, victim: User) -> None:
         """Post under the ids of somebody else, as names and as the request's correlation id: it is one's own."""
-        theirs, name = self.id_of(victim), self.random.choice(["{}", "{}/c0", "{}/c0-m0", "../{}", "{}\u0020"])
+        theirs, name = self.id_of(victim, user), self.random.choice(["{}", "{}/c0", "{}/c0-m0", "../{}", "{}\u0020"])
         correlation_id = self.random.choice([theirs, uuid4()])
 
-        def ask(id_: UUID) -> httpx.Response:
+        def ask(id_: UUID) -> Any:
             given = message(f"{user.canary} intrudes", conversation_id=name.format(id_), id=name.format(id_))
             headers = {"X-Correlation-Id": str(correlation_id)}
             answer = self.call(user, "POST", "/messages", json={"messages": [given]}, headers=headers)
@@ -207,7 +228,9 @@ class World:
 
     def _methods(self, user: User, victim: User) -> None:
         method = self.random.choice(["PUT", "PATCH", "POST", "OPTIONS", "HEAD"])
-        answer = self.alike(user, self.id_of(victim), lambda id_: self.call(user, method, f"/conversations/{id_}"))
+        answer = self.alike(
+            user, self.id_of(victim, user, "conversation"), lambda id_: self.call(user, method, f"/conversations/{id_}")
+        )
         assert answer.status_code == 405
 
     def _own(self, user: User, _victim: User) -> None:

@@ -8,11 +8,11 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from memory_pipeline.api.app import PREFIX, Caller, CorrelationId, OpenServices
+from memory_pipeline.api.app import PREFIX, AuthenticatedRoute, Caller, CorrelationId, OpenServices
 from memory_pipeline.api.errors import DOCUMENTED
 from memory_pipeline.api.schemas import ConversationList, ConversationMessages, DeletedAnswer, ErrorAnswer
 
-router = APIRouter(prefix=PREFIX, tags=["conversations"])
+router = APIRouter(prefix=PREFIX, tags=["conversations"], route_class=AuthenticatedRoute)
 
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorAnswer, "description": "You have no such conversation."}

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from memory_pipeline import metrics
 from memory_pipeline.api.app import PREFIX, OpenServices
-from memory_pipeline.api.schemas import CacheStats, HealthAnswer
+from memory_pipeline.api.schemas import CacheStats, ErrorAnswer, HealthAnswer
 from memory_pipeline.serving.services import Services
 
 router = APIRouter(tags=["operations"])
@@ -36,9 +36,14 @@ async def health(services: OpenServices) -> Response:
     return Response(msgspec.json.encode(report), 200 if report.ok else 503, media_type="application/json")
 
 
-@router.get(f"{PREFIX}/cache/stats", response_model=CacheStats)
+@router.get(
+    f"{PREFIX}/cache/stats",
+    response_model=CacheStats,
+    responses={503: {"model": ErrorAnswer, "description": "The system is switched off."}},
+)
 async def cache_stats(services: OpenServices) -> Response:
     """Say how large the cache is and how often it answered."""
+    services.require_enabled()
     stats = await to_thread.run_sync(services.cache_stats, limiter=_limiter(services))
     return Response(msgspec.json.encode(stats), media_type="application/json")
 
