@@ -86,7 +86,32 @@ class Settings(BaseSettings):
         60_000, ge=1000, description="Time between a worker's health lines in the log."
     )
     job_retention_days: int = Field(3, ge=0, description="How long completed jobs are kept; dead ones stay.")
-    system_enabled: bool = Field(True, description="False: the API answers 503 to everything but health and metrics.")
+    # What a flag set by hand (`memory-pipeline flags`) overrides in every process.
+    system_enabled: bool = Field(
+        True, description="False: the API answers 503 to everything but health and metrics, and no stage runs."
+    )
+    enrichment_enabled: bool = Field(True, description="False: messages wait unread.")
+    embedding_enabled: bool = Field(True, description="False: memories wait without vectors; the index goes on.")
+    relations_enabled: bool = Field(
+        True, description="False: facts wait for being ordered in time, and those that ended stay current."
+    )
+    weekly_summaries_enabled: bool = Field(True, description="False: no weekly summaries are written.")
+    fail_fast: bool = Field(
+        False,
+        description="For development: a record that fails ends the run with its error, and its job without a retry.",
+    )
+    embedding_rate_limit: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="Memories of a tenant embedded in an hour by a plugin that costs money; unset is no limit.",
+    )
+    relation_detection_rate_limit: int = Field(
+        5,
+        ge=0,
+        le=1_000_000,
+        description="Detections in an hour and for a user, by a detector that costs money; the built-in one does not.",
+    )
 
     # -- API --
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")
@@ -123,8 +148,10 @@ class Settings(BaseSettings):
 
     @property
     def job_retries(self) -> RetryPolicy:
-        """How often jobs are tried, and how long they wait in between."""
-        return RetryPolicy(max_attempts=self.retry_attempts + 1, backoff_seconds=self.retry_backoff_ms / 1000)
+        """How often jobs are tried, and how long they wait in between; failing fast, the first failure is the end."""
+        return RetryPolicy(
+            max_attempts=1 if self.fail_fast else self.retry_attempts + 1, backoff_seconds=self.retry_backoff_ms / 1000
+        )
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -16,6 +16,7 @@ import structlog
 
 from memory_pipeline import metrics
 from memory_pipeline.model.errors import BusyError, SettingsError, StoreUnavailableError
+from memory_pipeline.model.flags import Flag
 from memory_pipeline.model.identity import Principal
 from memory_pipeline.model.records import BufferedWrite, IncomingMessage
 from memory_pipeline.model.validation import Limits
@@ -34,6 +35,7 @@ from memory_pipeline.serving.sessions import Sessions
 from memory_pipeline.serving.tokens import TokenVerifier
 from memory_pipeline.serving.wiring import Wiring
 from memory_pipeline.settings import Settings
+from memory_pipeline.stages.flags import FeatureFlags
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.plugin_permissions import PluginGate
 from memory_pipeline.stages.refresh import refresh
@@ -87,6 +89,9 @@ class Services:
                     wait_seconds=_POOL_WAIT_SECONDS,
                 )
             )
+            self.flags = FeatureFlags(self._background, settings)
+            self.flags.refresh()
+            self.pipeline.flags = self.flags
             self._auth_database = opening.enter_context(self._app_database(settings.auth_pool_size))
             self.redis = opening.enter_context(
                 RedisManager(_required(settings.redis_url, "MEMORY_REDIS_URL"), cache_url=settings.redis_cache_url)
@@ -119,6 +124,8 @@ class Services:
             self._replayer = Replayer(self.buffer, self._background, self._replay)
             self._replayer.start()
             opening.callback(self._replayer.stop)
+            # Requests look at what was read last: none of them waits for a Postgres that is away.
+            opening.enter_context(Chores({"feature_flags": self.flags.refresh}))
             opening.enter_context(Chores({"cache_invalidations": self._settle_invalidations}))
             opening.enter_context(Chores({"gauges": self._sample_gauges}, SAMPLE_SECONDS))
             opening.enter_context(Chores({"expired_sessions": self._forget_expired_sessions}, _CLEAN_SECONDS))
@@ -149,8 +156,8 @@ class Services:
 
     def require_enabled(self) -> None:
         """Raise where the whole system is switched off."""
-        if not self.settings.system_enabled:
-            raise StoreUnavailableError("the system is switched off (MEMORY_SYSTEM_ENABLED=false).")
+        if not self.flags.enabled(Flag.SYSTEM):
+            raise StoreUnavailableError("the system is switched off (MEMORY_SYSTEM_ENABLED is false).")
 
     def post_messages(self, principal: Principal, posted: Sequence[NewMessage], correlation_id: UUID) -> Taken:
         """Store messages, or buffer them while Postgres is away."""
@@ -210,6 +217,15 @@ class Services:
 
     # -- writing --
 
+    @property
+    def _enriches_at_once(self) -> bool:
+        """Whether ingest does the worker's work itself: MEMORY_WORKER_ENABLED is false, and no flag keeps it from that.
+
+        Where one does, a job says what there is to do when that flag is on again.
+        """
+        stages = (Flag.SYSTEM, Flag.ENRICHMENT, Flag.EMBEDDING)
+        return not self.settings.worker_enabled and all(self.flags.enabled(flag) for flag in stages)
+
     def _write(
         self,
         owner: MessageOwner,
@@ -219,7 +235,7 @@ class Services:
         principal: Principal | None = None,
     ) -> messages.Written:
         """Write through one of two doors: by a job for the worker, or enriched and indexed before this returns."""
-        if self.settings.worker_enabled:
+        if not self._enriches_at_once:
             return messages.ingest_block_async(
                 self.database, self.cache, owner, prepared, actor=actor, correlation_id=correlation_id
             )
@@ -318,7 +334,7 @@ class Services:
         buffer = self._buffer_stats()
         return HealthReport(
             ok=stores["postgres"].ok and wiring.ok and not buffer.get("alarm"),
-            system_enabled=self.settings.system_enabled,
+            system_enabled=self.flags.enabled(Flag.SYSTEM),
             worker_enabled=self.settings.worker_enabled,
             worker_running=worker_running,
             stores=stores,

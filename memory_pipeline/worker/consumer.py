@@ -73,6 +73,9 @@ class Consumer:
         with JobSignal(self._database.url) as signal:
             while not self._stop.is_set():
                 try:
+                    if not self._handlers.switched_on():
+                        self._stop.wait(self._options.poll)
+                        continue
                     self._turn(signal)
                     told = False
                 except MemoryPipelineError as error:
