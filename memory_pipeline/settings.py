@@ -112,6 +112,21 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Detections in an hour and for a user, by a detector that costs money; the built-in one does not.",
     )
+    backlog_sensor_jobs: int = Field(
+        500,
+        ge=1,
+        description="Due jobs, and memories without one, at which Dagster launches a run where no worker does.",
+    )
+    backlog_sensor_seconds: float = Field(
+        5.0, ge=0, description="Age of the oldest due work at which it does so, however little there is."
+    )
+    backlog_sensor_days: int = Field(92, ge=1, description="Most days of a run that the backlog launches.")
+    backlog_sensor_worker_seconds: float = Field(
+        60.0, ge=1, description="Age of the oldest due job at which a worker counts as stuck, and a run is launched."
+    )
+    buffer_sensor_seconds: float = Field(
+        30.0, ge=1, description="Age of the oldest buffered write at which, with Postgres there, Dagster replays it."
+    )
 
     # -- API --
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")

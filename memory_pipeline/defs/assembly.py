@@ -33,10 +33,13 @@ with warnings.catch_warnings():
     from memory_pipeline.defs.embedding import checks as embedding_checks
     from memory_pipeline.defs.enrichment import assets as enrichment
     from memory_pipeline.defs.enrichment import checks as enrichment_checks
+    from memory_pipeline.defs.failures import run_failure_sensor
     from memory_pipeline.defs.index import assets as index
     from memory_pipeline.defs.index import checks as index_checks
+    from memory_pipeline.defs.queue import backlog, dead_letters, worker_reports, write_buffer
     from memory_pipeline.defs.source import assets as source
     from memory_pipeline.defs.source import schedule as source_schedule
+    from memory_pipeline.defs.source import sensor as source_sensor
     from memory_pipeline.defs.summaries import assets as summaries
     from memory_pipeline.defs.summaries import checks as summaries_checks
     from memory_pipeline.defs.summaries import schedule as summaries_schedule
@@ -49,6 +52,14 @@ _SCHEDULES = [
     summaries_schedule.weekly_summaries_schedule,
     audit_schedule.daily_audit_schedule,
 ]
+_SENSORS = [
+    backlog.queue_backlog_sensor,
+    dead_letters.dead_letter_sensor,
+    write_buffer.write_buffer_sensor,
+    worker_reports.worker_reports_sensor,
+    source_sensor.new_tenants_sensor,
+    run_failure_sensor,
+]
 
 
 def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -57,6 +68,8 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
         assets=dg.load_assets_from_modules(_ASSETS),
         asset_checks=dg.load_asset_checks_from_modules(_CHECKS),
         schedules=_SCHEDULES,
+        sensors=_SENSORS,
+        jobs=[write_buffer.replay_job],
         resources={"pipeline": pipeline_resource(), **(resource_overrides or {})},
         # A step is milliseconds to minutes of work on shared servers: a process for each costs more than it gives.
         executor=dg.in_process_executor,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-_UNFINISHED = [
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -22,5 +22,5 @@ def tick_time(context: dg.ScheduleEvaluationContext) -> datetime:
 
 def unfinished_run(context: dg.ScheduleEvaluationContext, job_name: str) -> str | None:
     """Return the id of a run of this job that waits or works, if there is one."""
-    runs = context.instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=_UNFINISHED), limit=1)
+    runs = context.instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=UNFINISHED), limit=1)
     return runs[0].dagster_run.run_id if runs else None

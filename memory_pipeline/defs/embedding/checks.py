@@ -33,7 +33,7 @@ def embedding_checks(
     context: dg.AssetCheckExecutionContext, pipeline: PipelineResource
 ) -> Iterator[dg.AssetCheckResult]:
     window, embedder = checked_window(context), pipeline.embedder
-    yield dead_letters.check_dead_letters(pipeline, window)
+    yield dead_letters.check_dead_letters(pipeline.database, window)
     with pipeline.database.transaction() as connection:
         found = vector_soundness(connection, window, embedder.model, embedder.dimension)
     unfit = found.of_other_dimension + found.not_unit

@@ -16,6 +16,7 @@ from memory_pipeline.providers.registry import make_enricher, plugin_names
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.enrich import enrich
 from memory_pipeline.stages.relate import relate
+from memory_pipeline.stores.postgres.job_settling import SETTLER, complete_open_jobs, open_jobs
 from memory_pipeline.stores.postgres.previews import newest_facts
 
 
@@ -76,5 +77,13 @@ def memory_relationships(context: dg.AssetExecutionContext, pipeline: PipelineRe
     off = held_up(context, pipeline, Flag.RELATIONS)
     if off is not None:
         return off
-    report = relate(pipeline.database, window_of(context))
-    return dg.MaterializeResult(metadata=metadata_of(report, row_count=report.relations_written))
+    window = window_of(context)
+    with pipeline.database.transaction() as connection:
+        # Before: what a job asks for can be seen once the job can.
+        asked = open_jobs(connection, window, ("detect_relations",))
+    report = relate(pipeline.database, window)
+    with pipeline.database.transaction() as connection:
+        completed = complete_open_jobs(connection, asked, settled_by=f"{SETTLER}{context.run.run_id}")
+    return dg.MaterializeResult(
+        metadata=metadata_of(report, row_count=report.relations_written, jobs_completed=completed)
+    )

@@ -11,7 +11,7 @@ from memory_pipeline.stores.postgres.checks import fact_soundness
 
 @dg.asset_check(asset=facts, name=dead_letters.NAME, description=dead_letters.DESCRIPTION)
 def no_dead_letters(context: dg.AssetCheckExecutionContext, pipeline: PipelineResource) -> dg.AssetCheckResult:
-    return dead_letters.check_dead_letters(pipeline, checked_window(context))
+    return dead_letters.check_dead_letters(pipeline.database, checked_window(context))
 
 
 @dg.asset_check(

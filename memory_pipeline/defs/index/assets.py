@@ -6,6 +6,7 @@ from memory_pipeline.defs.common import OWNERS, PipelineResource, held_up, logge
 from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.partitions import daily, window_of
 from memory_pipeline.stages.index import index_memories
+from memory_pipeline.stores.postgres.job_settling import SETTLER, settle_done_jobs
 
 
 @dg.asset(
@@ -20,20 +21,29 @@ from memory_pipeline.stages.index import index_memories
     description=(
         "One Chroma collection per tenant, projected from Postgres: new and changed vectors of the day written, "
         "deleted ones removed, unchanged ones not touched. A lost collection is rebuilt whole, without embedding again."
+        " Jobs of the day's memories that are done by now are completed, as a worker would have done."
     ),
 )
 def chroma_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     off = held_up(context, pipeline)
     if off is not None:
         return off
+    window = window_of(context)
     report = index_memories(
         pipeline.database,
         pipeline.chroma,
         pipeline.embedder.model,
         pipeline.embedder.dimension,
-        window_of(context),
+        window,
         documents=pipeline.settings.chroma_documents,
         progress=logged_progress(context, "vectors"),
+    )
+    settled = settle_done_jobs(
+        pipeline.database,
+        window,
+        f"{pipeline.enricher.name}@{pipeline.enricher.version}",
+        pipeline.embedder.model,
+        settled_by=f"{SETTLER}{context.run.run_id}",
     )
     return dg.MaterializeResult(
         metadata=metadata_of(
@@ -43,5 +53,8 @@ def chroma_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) 
             updated=report.updated,
             removed=report.removed,
             rebuilt_tenants=len(report.rebuilt),
+            jobs_completed=settled.completed,
+            jobs_dead=settled.dead,
+            jobs_left=settled.left,
         )
     )

@@ -1,7 +1,9 @@
-"""Checks on `chroma_index`: what Postgres says was written is all there is to write, and Chroma holds that many."""
+"""Checks on `chroma_index`: what Postgres says was written is all there is to write, Chroma holds that many, and no job
+that should have led here is dead."""
 
 import dagster as dg
 
+from memory_pipeline.defs import dead_letters
 from memory_pipeline.defs.common import PipelineResource
 from memory_pipeline.defs.index.assets import chroma_index
 from memory_pipeline.defs.partitions import checked_window
@@ -57,3 +59,8 @@ def chroma_holds_entries(pipeline: PipelineResource) -> dg.AssetCheckResult:
             "tenants": dg.MetadataValue.md(f"| tenant | entries | vectors in Chroma |\n|---|---|---|\n{rows}"),
         },
     )
+
+
+@dg.asset_check(asset=chroma_index, name=dead_letters.JOBS_NAME, description=dead_letters.JOBS_DESCRIPTION)
+def no_dead_jobs(context: dg.AssetCheckExecutionContext, pipeline: PipelineResource) -> dg.AssetCheckResult:
+    return dead_letters.check_dead_jobs(pipeline.database, checked_window(context))

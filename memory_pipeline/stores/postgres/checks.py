@@ -26,6 +26,16 @@ class DeadLetter(NamedTuple):
     total: int
 
 
+class DeadJobs(NamedTuple):
+    """Dead jobs of one type and error class, and what the newest of them says."""
+
+    job_type: str
+    error_class: str
+    error_text: str
+    jobs: int
+    newest: datetime
+
+
 class FactSoundness(NamedTuple):
     """Facts, and those that lack what every fact must have; a few of these as examples."""
 
@@ -77,6 +87,12 @@ def dead_letters(connection: Connection, window: DayWindow, limit: int) -> list[
     """Return the newest dead letters of the window."""
     with connection.cursor(row_factory=class_row(DeadLetter)) as cursor:
         return cursor.execute(sql(PACKAGE, "check_dead_letters"), {**_days(window), "limit": limit}).fetchall()
+
+
+def dead_jobs(connection: Connection, window: DayWindow) -> list[DeadJobs]:
+    """Return the dead jobs of the window by type and error class."""
+    with connection.cursor(row_factory=class_row(DeadJobs)) as cursor:
+        return cursor.execute(sql(PACKAGE, "check_dead_jobs"), _days(window)).fetchall()
 
 
 def fact_soundness(connection: Connection, window: DayWindow) -> FactSoundness:

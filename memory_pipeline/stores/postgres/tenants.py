@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -11,6 +13,8 @@ from psycopg.rows import class_row
 
 from memory_pipeline.model.errors import NotFoundError, RecordRefusedError
 from memory_pipeline.stores.postgres.database import Connection
+from memory_pipeline.stores.postgres.migrate import PACKAGE
+from memory_pipeline.stores.sqlfiles import sql
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -48,6 +52,27 @@ def tenant_id_of(connection: Connection, slug: str) -> UUID:
 def all_tenants(connection: Connection) -> dict[UUID, str]:
     """Return every tenant's slug by id."""
     return dict(connection.execute("SELECT tenant_id, slug FROM tenants ORDER BY slug").fetchall())
+
+
+class TenantsSeen(NamedTuple):
+    """How many tenants there are, and when the newest was added."""
+
+    tenants: int
+    newest: datetime | None
+
+
+def tenants_seen(connection: Connection) -> TenantsSeen:
+    """Return what differs once a tenant was added."""
+    with connection.cursor(row_factory=class_row(TenantsSeen)) as cursor:
+        row = cursor.execute("SELECT count(*) AS tenants, max(created_at) AS newest FROM tenants").fetchone()
+    assert row is not None
+    return row
+
+
+def unserved_tenants(connection: Connection, plugins: Sequence[str], limit: int) -> dict[str, list[str]]:
+    """Return the newest tenants that do not permit all of `plugins`, by slug, with those each lacks."""
+    rows = connection.execute(sql(PACKAGE, "tenants_unserved"), {"plugins": list(plugins), "limit": limit}).fetchall()
+    return dict(rows)
 
 
 def ensure_user(connection: Connection, tenant_id: UUID, email: str, display_name: str) -> UUID:

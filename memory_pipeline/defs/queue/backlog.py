@@ -1,0 +1,166 @@
+"""`queue_backlog_sensor`: where no worker gets on, runs over days do what is due."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import msgspec
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from memory_pipeline.defs.common import OWNER_TAG
+from memory_pipeline.defs.embedding.assets import memory_embeddings
+from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
+from memory_pipeline.defs.index.assets import chroma_index
+from memory_pipeline.defs.partitions import PARTITION_START
+from memory_pipeline.defs.sensing import (
+    ASKED_BY_TAG,
+    Answer,
+    asked_before,
+    is_unfinished,
+    opened_database,
+    opened_redis,
+    skipping_where_away,
+)
+from memory_pipeline.model.backlog import Ask, BacklogLimits, DueDay, EarlierRun, RunState, merged, plan_runs
+from memory_pipeline.model.backlog import worker_gets_on as gets_on
+from memory_pipeline.model.errors import StoreUnavailableError
+from memory_pipeline.model.jobs import JobType
+from memory_pipeline.model.window import DayWindow
+from memory_pipeline.providers.registry import plugin_names
+from memory_pipeline.serving.wiring import Announcement
+from memory_pipeline.settings import Settings, load_settings
+from memory_pipeline.stores.postgres.backlog import DueWork, due_work
+from memory_pipeline.stores.postgres.jobs import reclaim_expired
+from memory_pipeline.stores.redis.announcements import read_announcements
+
+NAME = "queue_backlog_sensor"
+JOB_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index", "detect_relations")
+"""What a run over days does."""
+NEWEST_TAG = "memory_pipeline/newest_due"
+TICK_SECONDS = 5
+
+_RUNS_REMEMBERED = 100
+_STATES: dict[dg.DagsterRunStatus, RunState] = {
+    dg.DagsterRunStatus.SUCCESS: "succeeded",
+    dg.DagsterRunStatus.FAILURE: "failed",
+    dg.DagsterRunStatus.CANCELED: "cancelled",
+}
+
+backlog_job = dg.define_asset_job(
+    "backlog_job",
+    # Without checks: a run is to be short, and the hourly one looks at the same days.
+    selection=dg.AssetSelection.assets(facts, memory_relationships, memory_embeddings, chroma_index).without_checks(),
+    description="What is due of a range of days, up to the index: enrichment, relations, vectors.",
+    tags=OWNER_TAG,
+)
+
+
+@dg.sensor(
+    name=NAME,
+    job=backlog_job,
+    minimum_interval_seconds=TICK_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description=(
+        "Every few seconds: due jobs that no worker gets on with, and memories that no job speaks for, as one run per "
+        "range of days. Asks for nothing while a run over the same days is under way."
+    ),
+    tags=OWNER_TAG,
+)
+@skipping_where_away
+def queue_backlog_sensor(context: dg.SensorEvaluationContext) -> Answer:
+    settings = load_settings()
+    limits = limits_of(settings)
+    now = datetime.now(UTC)
+    runs = [_earlier(record, now) for record in asked_before(context, NAME, _RUNS_REMEMBERED)]
+    under_way = sum(run.state == "under_way" and run.seconds < limits.run_seconds for run in runs)
+    if under_way >= limits.runs:
+        return dg.SkipReason(f"{under_way} runs that this sensor asked for are under way.")
+    plugins = plugin_names(settings)
+    with opened_database(settings) as database:
+        with database.transaction() as connection:
+            # A worker that died leaves claimed jobs; without its relay nobody else takes them back.
+            reclaim_expired(connection, settings.job_retries)
+        with database.transaction() as connection:
+            work = due_work(connection, JOB_TYPES, plugins.enricher, plugins.embedder)
+    due, reasons = _for_runs(settings, work, limits)
+    due, outside = _in_partitions(due, now.date())
+    plan = plan_runs(merged(due), runs, limits)
+    if plan.asks:
+        return dg.SensorResult(run_requests=[_request(ask) for ask in plan.asks])
+    if outside:
+        reasons.append(f"{outside:,} due of days before {PARTITION_START} or after today")
+    return dg.SkipReason("; ".join([*reasons, *plan.reasons]) or "Nothing is due.")
+
+
+def limits_of(settings: Settings) -> BacklogLimits:
+    """Return what the settings say of when to ask for a run."""
+    return BacklogLimits(
+        jobs=settings.backlog_sensor_jobs,
+        seconds=settings.backlog_sensor_seconds,
+        worker_seconds=settings.backlog_sensor_worker_seconds,
+        days=settings.backlog_sensor_days,
+    )
+
+
+def _for_runs(settings: Settings, work: list[DueWork], limits: BacklogLimits) -> tuple[list[DueDay], list[str]]:
+    """Return what is not a worker's to do, or not done by it, and why other work is left out."""
+    by_job = [each for each in work if each.by_job]
+    oldest = max((each.oldest_seconds for each in by_job), default=0.0)
+    left_to_worker = bool(by_job) and gets_on(_worker_announced(settings), oldest, limits)
+    due = [
+        DueDay(each.day, each.items, each.oldest_seconds, each.newest)
+        for each in work
+        if not (each.by_job and left_to_worker)
+    ]
+    reasons = []
+    if left_to_worker:
+        reasons.append(
+            f"{sum(each.items for each in by_job):,} due jobs, the oldest for {oldest:.0f} s, are a worker's"
+        )
+    return due, reasons
+
+
+def _worker_announced(settings: Settings) -> bool | None:
+    """Whether a worker says that it is there; None where Redis, which would know, is away."""
+    try:
+        with opened_redis(settings) as redis:
+            found = read_announcements(redis)
+    except StoreUnavailableError:
+        return None
+    return any(msgspec.json.decode(value, type=Announcement).process == "worker" for value in found.values())
+
+
+def _in_partitions(due: list[DueDay], today: date) -> tuple[list[DueDay], int]:
+    """Leave out days that are no partition (yet); return how much is due of them."""
+    inside = [day for day in due if PARTITION_START <= day.day <= today]
+    return inside, sum(day.items for day in due) - sum(day.items for day in inside)
+
+
+def _earlier(record: dg.RunRecord, now: datetime) -> EarlierRun:
+    run = record.dagster_run
+    first = date.fromisoformat(run.tags[ASSET_PARTITION_RANGE_START_TAG])
+    last = date.fromisoformat(run.tags[ASSET_PARTITION_RANGE_END_TAG])
+    since = record.create_timestamp.replace(tzinfo=record.create_timestamp.tzinfo or UTC)
+    if not is_unfinished(record) and record.end_time is not None:
+        since = datetime.fromtimestamp(record.end_time, UTC)
+    newest = run.tags.get(NEWEST_TAG)
+    return EarlierRun(
+        run.run_id,
+        DayWindow(first, last + timedelta(days=1)),
+        datetime.fromisoformat(newest) if newest else None,
+        _STATES.get(run.status, "under_way"),
+        max(0.0, (now - since).total_seconds()),
+    )
+
+
+def _request(ask: Ask) -> dg.RunRequest:
+    tags = {
+        ASKED_BY_TAG: NAME,
+        ASSET_PARTITION_RANGE_START_TAG: ask.window.start.isoformat(),
+        ASSET_PARTITION_RANGE_END_TAG: (ask.window.end - timedelta(days=1)).isoformat(),
+        "memory_pipeline/due": str(ask.items),
+    }
+    if ask.newest is not None:
+        tags[NEWEST_TAG] = ask.newest.isoformat()
+    return dg.RunRequest(run_key=ask.run_key, tags=tags)

@@ -1,0 +1,99 @@
+"""`worker_reports_sensor`: the days on which workers have done something show as materialized, without a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import msgspec
+
+from memory_pipeline.defs.common import OWNER_TAG
+from memory_pipeline.defs.embedding.assets import memory_embeddings
+from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
+from memory_pipeline.defs.index.assets import chroma_index
+from memory_pipeline.defs.partitions import PARTITION_START
+from memory_pipeline.defs.sensing import Answer, opened_database, skipping_where_away
+from memory_pipeline.model.backlog import Reported, split_report
+from memory_pipeline.model.jobs import JobType
+from memory_pipeline.settings import load_settings
+from memory_pipeline.stores.postgres.job_completions import CompletedJobs, completed_by_workers, settled_until
+
+DAYS_AT_ONCE = 10
+_FIRST_LOOK = timedelta(hours=1)
+"""How far the first tick looks back."""
+
+_ASSETS: dict[JobType, tuple[dg.AssetsDefinition, ...]] = {
+    "enrich_and_embed": (facts, memory_embeddings, chroma_index),
+    "index": (chroma_index,),
+    "detect_relations": (memory_relationships,),
+}
+
+
+class Cursor(msgspec.Struct, forbid_unknown_fields=True):
+    """How far workers' jobs have been read, and what of it has still to be told."""
+
+    until: datetime
+    waiting: dict[str, dict[date, int]] = {}
+    """Finished jobs by asset and day."""
+
+
+@dg.sensor(
+    name="worker_reports_sensor",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    asset_selection=dg.AssetSelection.assets(facts, memory_relationships, memory_embeddings, chroma_index),
+    description=(
+        "Every minute: what workers have finished since, as one materialization per asset and day, so that the days "
+        "show as fresh. It launches nothing."
+    ),
+    tags=OWNER_TAG,
+)
+@skipping_where_away
+def worker_reports_sensor(context: dg.SensorEvaluationContext) -> Answer:
+    with opened_database(load_settings()) as database:
+        with database.transaction() as connection:
+            until = settled_until(connection).astimezone(UTC)
+        cursor = (
+            msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor(until=until - _FIRST_LOOK)
+        )
+        with database.transaction() as connection:
+            completed = completed_by_workers(connection, cursor.until, max(until, cursor.until), list(_ASSETS))
+    found = _by_asset(completed)
+    following = Cursor(until=max(until, cursor.until))
+    events = []
+    for asset in (facts, memory_relationships, memory_embeddings, chroma_index):
+        name = asset.key.to_user_string()
+        now, later = split_report(cursor.waiting.get(name, {}), found[name], DAYS_AT_ONCE)
+        events += [_event(asset.key, report, cursor.until, following.until) for report in now]
+        if later:
+            following.waiting[name] = later
+    told = sum(map(len, following.waiting.values()))
+    return dg.SensorResult(
+        asset_events=events,
+        cursor=msgspec.json.encode(following).decode(),
+        skip_reason=f"Reported {len(events)} materializations; {told} wait for the next tick."
+        if events
+        else "No worker has finished anything since.",
+    )
+
+
+def _by_asset(completed: list[CompletedJobs]) -> dict[str, Counter[date]]:
+    """Return finished jobs by asset and day; days before the partitions are none of Dagster's."""
+    found: dict[str, Counter[date]] = {
+        asset.key.to_user_string(): Counter() for assets in _ASSETS.values() for asset in assets
+    }
+    for each in completed:
+        if each.day >= PARTITION_START:
+            for asset in _ASSETS[each.job_type]:
+                found[asset.key.to_user_string()][each.day] += each.jobs
+    return found
+
+
+def _event(asset: dg.AssetKey, report: Reported, after: datetime, until: datetime) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
+        asset,
+        description="By workers, memory by memory.",
+        partition=report.day.isoformat(),
+        metadata={"jobs": report.items, "after": after.isoformat(), "until": until.isoformat()},
+    )
