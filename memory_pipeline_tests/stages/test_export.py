@@ -46,6 +46,10 @@ def test_every_table_is_exported_with_the_rows_postgres_has(source: str, databas
         "facts": 4,
         "memory_relationships": 2,
         "summaries": 2,
+        "profiles": 0,
+        "jobs": 0,
+        "audit_findings": 0,
+        "events": 0,
     }
     assert sum(counted) == sum(report.rows for report in reports.values())
     assert [path.name for path in sorted((tmp_path / "messages").glob("day=*"))] == [

@@ -22,12 +22,14 @@ import pytest
 
 from memory_pipeline.model.errors import ExportError, MemoryPipelineError
 from memory_pipeline.stages.export import export_lake
+from memory_pipeline.stores import lake
 from memory_pipeline.stores.duckdb import build, publish
+from memory_pipeline.stores.duckdb.generations import TableSummary
 from memory_pipeline.stores.duckdb.publish import ExportReport, current_export, generations, publish_duckdb
 from memory_pipeline.stores.duckdb.query import query, write_result
 from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
-from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, fill
+from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, fill, rewrite
 
 TABLES = {
     "tenants": 2,
@@ -38,10 +40,22 @@ TABLES = {
     "facts": 4,
     "memory_relationships": 2,
     "summaries": 2,
+    "profiles": 0,
+    "jobs": 0,
+    "audit_findings": 0,
+    "events": 0,
+    "dim_days": 4,
     "mart_daily_activity": 6,
-    "mart_user_daily": 6,
+    "mart_data_quality": 0,
     "mart_fact_catalogue": 4,
+    "mart_fact_churn": 4,
+    "mart_memory_growth": 12,
+    "mart_pipeline_response": 0,
+    "mart_retention": 4,
+    "mart_user_daily": 6,
+    "mart_weekly_topics": 12,
 }
+LAST_DAY = date(2025, 3, 4)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +81,8 @@ def exports(tmp_path: Path) -> Path:
 
 def change(lake_root: Path) -> None:
     """Drop one message from the lake, so that the next publication has something to do."""
-    file = lake_root / "messages/day=2025-03-04/part-0.parquet"
-    table = pq.ParquetFile(file).read()
-    pq.write_table(table.slice(1), file)
+    table = pq.ParquetFile(lake_root / "messages/day=2025-03-04/part-0.parquet").read()
+    rewrite(lake_root, "messages", LAST_DAY, table.slice(1))
 
 
 def count_messages(path: Path) -> int:
@@ -178,6 +191,7 @@ def test_a_reader_of_the_old_file_goes_on_undisturbed(lake_root: Path, exports: 
 
 def test_a_build_that_fails_in_the_middle_leaves_the_old_file_served(lake_root: Path, exports: Path) -> None:
     report = publish_duckdb(lake_root, exports, 3)
+    change(lake_root)
     broken = lake_root / "summaries/day=2025-03-01/part-0.parquet"
     whole = broken.read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
@@ -186,7 +200,7 @@ def test_a_build_that_fails_in_the_middle_leaves_the_old_file_served(lake_root: 
     assert_served(exports, report)
     assert litter(exports) == []
     broken.write_bytes(whole)
-    assert not publish_duckdb(lake_root, exports, 3).published
+    assert_served(exports, publish_duckdb(lake_root, exports, 3), MESSAGES - 1)
 
 
 def test_a_null_where_none_may_be_is_refused(lake_root: Path, exports: Path) -> None:
@@ -194,7 +208,8 @@ def test_a_null_where_none_may_be_is_refused(lake_root: Path, exports: Path) -> 
     file = lake_root / "messages/day=2025-03-04/part-0.parquet"
     table = pq.ParquetFile(file).read()
     at = table.schema.get_field_index("content")
-    pq.write_table(table.set_column(at, "content", pa.nulls(table.num_rows, pa.string())), file)
+    nulls = table.set_column(at, "content", pa.nulls(table.num_rows, pa.string()))
+    rewrite(lake_root, "messages", LAST_DAY, nulls)
     with pytest.raises(ExportError, match=r"NOT NULL.*content"):
         publish_duckdb(lake_root, exports, 3)
     assert_served(exports, report)
@@ -236,8 +251,10 @@ def test_a_damaged_build_is_refused_before_the_switch(
     report = publish_duckdb(lake_root, exports, 3)
     change(lake_root)
 
-    def damaged_build(root: Path, path: Path) -> dict[str, build.TableSummary]:
-        tables = build.build(root, path)
+    def damaged_build(
+        root: Path, manifest: lake.LakeManifest | None, path: Path, scope: build.Scope
+    ) -> dict[str, TableSummary]:
+        tables = build.build(root, manifest, path, scope)
         damage(path)
         return tables
 
@@ -256,7 +273,7 @@ def test_a_damaged_build_is_refused_before_the_switch(
     [
         *(("flush", nth) for nth in range(1, 7)),
         *(("os.replace", nth) for nth in range(1, 5)),
-        *((step, 1) for step in ("build", "verify_in_fresh_process", "_switch", "_prune")),
+        *((step, 1) for step in ("build", "verify_in_fresh_process", "place", "switch", "prune")),
     ],
 )
 def test_a_publisher_killed_at_any_step_leaves_a_whole_file_served(
@@ -283,7 +300,7 @@ _KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
 from memory_pipeline.stores import files
-from memory_pipeline.stores.duckdb import publish
+from memory_pipeline.stores.duckdb import generations, publish
 
 lake, exports, call, nth = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 calls = 0
@@ -300,7 +317,7 @@ def killing(function):
 if call == "os.replace":
     os.replace = killing(os.replace)
 elif call == "flush":
-    publish.flush = files.flush = killing(files.flush)
+    generations.flush = files.flush = killing(files.flush)
 else:
     setattr(publish, call, killing(getattr(publish, call)))
 publish.publish_duckdb(lake, exports, 2)
