@@ -1,7 +1,4 @@
-"""Export: from Postgres to the Parquet lake, all tables of one export out of one snapshot.
-
-The next step, from the lake to the DuckDB files, is `memory_pipeline.stores.duckdb.publish.publish_duckdb`.
-"""
+"""Export: from Postgres to the Parquet lake, all tables out of one snapshot, and on to the DuckDB files."""
 
 from __future__ import annotations
 
@@ -10,8 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from threading import Lock
+from uuid import UUID
 
+from memory_pipeline.model.errors import ExportError, SettingsError
 from memory_pipeline.model.window import DayWindow, Progress, no_progress
+from memory_pipeline.settings import Settings
+from memory_pipeline.stores.duckdb.publish import ExportReport, Scope, publish_duckdb
+from memory_pipeline.stores.duckdb.traces import files_naming
 from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS, LakeReport, exporting, require_table
 from memory_pipeline.stores.lake.manifest import statement_digest
 from memory_pipeline.stores.postgres.export import export_statement, snapshot
@@ -76,3 +78,48 @@ def export_lake_table(
 def export_dimensions(pipeline_url: str, lake_root: Path, progress: Progress = no_progress) -> list[LakeReport]:
     """Export tenants, users and conversations whole, in one snapshot. Otherwise as `export_lake`."""
     return export_lake(pipeline_url, None, lake_root, progress, daily_tables=[])
+
+
+def consumer_scopes(settings: Settings) -> dict[str, Scope]:
+    """Return what each consumer of MEMORY_EXPORT_CONSUMERS may see. Raises SettingsError for a mask without its key."""
+    key = settings.export_mask_key
+    masked = sorted(name for name, consumer in settings.export_consumers.items() if consumer.masked)
+    if masked and key is None:
+        raise SettingsError(
+            f"MEMORY_EXPORT_CONSUMERS masks the files of {', '.join(masked)}, so MEMORY_EXPORT_MASK_KEY has to be set: "
+            "a secret of at least 16 characters."
+        )
+    return {
+        name: Scope(
+            tenant=consumer.tenant,
+            mask_key=key.get_secret_value().encode() if consumer.masked and key is not None else None,
+        )
+        for name, consumer in settings.export_consumers.items()
+    }
+
+
+def publish(settings: Settings, lake_root: Path, exports_root: Path) -> ExportReport:
+    """Publish the lake for everyone and for every consumer. Raises ExportError, SettingsError."""
+    return publish_duckdb(lake_root, exports_root, settings.export_generations, consumer_scopes(settings))
+
+
+def forget_in_exports(
+    settings: Settings, pipeline_url: str, lake_root: Path, exports_root: Path, user_id: UUID
+) -> ExportReport | None:
+    """Take a user who was erased from Postgres out of the lake and out of every published file, old generations too.
+
+    Call it once their rows are gone from Postgres. Other generations than the new one are removed whole: their rows
+    can't be taken out of files that readers have open. Returns None where nothing was ever exported. Raises ExportError
+    where any file still names the user, and as `export_lake` and `publish` do.
+    """
+    if not lake_root.exists() and not exports_root.exists():
+        return None
+    export_lake(pipeline_url, None, lake_root)
+    report = publish_duckdb(lake_root, exports_root, 1, consumer_scopes(settings))
+    left = files_naming(lake_root, exports_root, user_id)
+    if left:
+        raise ExportError(
+            f"user {user_id} is still in {', '.join(str(path) for path in left)}: erase them from Postgres first, "
+            "then again from the exports."
+        )
+    return report
