@@ -138,7 +138,12 @@ def build_from(
 
 def verify_in_fresh_process(path: Path, expected: dict[str, TableSummary]) -> None:
     """Raise ExportError unless a new process finds in the file exactly the tables, rows and digests `expected`."""
-    found = read_in_fresh_process(path)
+    try:
+        found = read_in_fresh_process(path)
+    except ExportError as error:
+        raise ExportError(
+            f"the built file was refused before the switch: {error}. The last export is still served."
+        ) from error
     if found != expected:
         wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
         raise ExportError(
@@ -153,8 +158,7 @@ def read_in_fresh_process(path: Path) -> dict[str, TableSummary]:
         [sys.executable, "-P", verify.__file__, str(path)], capture_output=True, text=True, check=False
     )
     if finished.returncode != 0:
-        reason = finished.stderr.strip() or f"the verifier ended with status {finished.returncode}"
-        raise ExportError(f"the built file was refused before the switch: {reason}. The last export is still served.")
+        raise ExportError(finished.stderr.strip() or f"the verifier ended with status {finished.returncode}")
     return msgspec.json.decode(finished.stdout, type=dict[str, TableSummary])
 
 

@@ -49,7 +49,7 @@ __all__ = ["ExportReport", "Scope", "current_export", "generations", "publish_du
 SCHEMA_VERSION = 2
 """Of the exported tables and marts: raised by a change that a reader's query may not survive."""
 CONSUMERS = "consumers"
-_LOCK = ".publisher.lock"
+LOCK = ".publisher.lock"
 # A copy never shrinks: once it has grown by this much over the last file that was built whole, so is the next one.
 _GROWTH = 1.5
 
@@ -90,7 +90,7 @@ def publish_duckdb(
     if generations_kept < 1:
         raise ExportError("at least one generation must be kept, or nothing could be served.")
     try:
-        with locked(exports_root / _LOCK), lake.reading(lake_root) as manifest:
+        with locked(exports_root / LOCK), lake.reading(lake_root) as manifest:
             report = _publish(lake_root, manifest, exports_root, generations_kept, EVERYTHING, whole=whole)
             _remove_other_consumers(exports_root / CONSUMERS, set(consumers or {}))
             reports = {}
