@@ -57,6 +57,7 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
         assets=dg.load_assets_from_modules(_ASSETS),
         asset_checks=dg.load_asset_checks_from_modules(_CHECKS),
         schedules=_SCHEDULES,
+        sensors=[analytics_schedule.after_facts_sensor],
         resources={"pipeline": pipeline_resource(), **(resource_overrides or {})},
         # A step is milliseconds to minutes of work on shared servers: a process for each costs more than it gives.
         executor=dg.in_process_executor,

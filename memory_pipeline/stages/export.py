@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -14,10 +15,11 @@ from memory_pipeline.model.window import DayWindow, Progress, no_progress
 from memory_pipeline.settings import Settings
 from memory_pipeline.stores.duckdb.publish import ExportReport, Scope, publish_duckdb
 from memory_pipeline.stores.duckdb.traces import files_naming
-from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS, LakeReport, exporting, require_table
+from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS, LEDGERS, LakeReport, exporting, require_table
 from memory_pipeline.stores.lake.manifest import statement_digest
 from memory_pipeline.stores.postgres.export import export_statement, snapshot
 
+_EVERY_DAY = DayWindow(date.min, date.max)
 _READERS = 2
 """Tables read at once: while one waits for Postgres, the other is compressed."""
 
@@ -31,7 +33,7 @@ def export_lake(
     daily_tables: Sequence[str] = DAILY_TABLES,
     dimensions: Sequence[str] = DIMENSIONS,
 ) -> list[LakeReport]:
-    """Bring the lake to one moment of Postgres: the days of `window`, every day exported before, and the dimensions.
+    """Bring the lake to one moment of Postgres: the days of `window`, those exported before, ledgers and dimensions.
 
     Only files whose rows changed are read and written, and all of them are switched together; `window` None asks for
     no day that is not there yet. `progress` counts rows, from several threads but one at a time. Raises
@@ -56,7 +58,7 @@ def export_lake(
                 source.source,
                 statement_digest(export_statement(table)),
                 present.get(table, {}),
-                window,
+                _EVERY_DAY if table in LEDGERS else window,
                 partial(source.read, table),
                 counted,
             )

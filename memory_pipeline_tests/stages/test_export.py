@@ -59,7 +59,7 @@ def test_every_table_is_exported_with_the_rows_postgres_has(source: str, databas
         "profiles": 0,
         "jobs": 0,
         "audit_findings": 0,
-        "events": 0,
+        "events": 6,
     }
     assert sum(counted) == sum(report.rows for report in reports.values())
     assert [path.name for path in sorted((tmp_path / "messages").glob("day=*"))] == [
@@ -108,8 +108,9 @@ def test_a_late_message_rewrites_only_its_day(source: str, tmp_path: Path) -> No
     add_messages(source, "acme", [message("acme", "late", datetime(2025, 3, 2, 12, tzinfo=UTC))])
     export_lake(source, WINDOW, tmp_path)
     after = lake_bytes(tmp_path)
-    # The message, its episode memory; no conversation is new.
+    # The message, its episode memory, the event of its arrival; no conversation is new.
     expected = {f"{table}/day=2025-03-02/part-0.parquet" for table in ("messages", "memories")}
+    expected |= {name for name in after if name.startswith("events/")}
     assert {name for name in after if after[name] != before.get(name)} == expected
     assert {name for name in after if (tmp_path / name).stat().st_mtime_ns != 1} == expected
 

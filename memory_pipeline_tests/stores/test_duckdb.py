@@ -51,7 +51,7 @@ TABLES = {
     "profiles": 0,
     "jobs": 0,
     "audit_findings": 0,
-    "events": 0,
+    "events": 6,
     "dim_days": 4,
     "mart_daily_activity": 6,
     "mart_data_quality": 0,

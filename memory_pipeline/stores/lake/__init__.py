@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from memory_pipeline.stores.lake.manifest import LakeManifest
 from memory_pipeline.stores.lake.switch import Export, exporting, lake_files, reading, verify_lake
-from memory_pipeline.stores.lake.tables import DAILY_TABLES, DIMENSIONS, TABLES, require_table
+from memory_pipeline.stores.lake.tables import DAILY_TABLES, DIMENSIONS, LEDGERS, TABLES, require_table
 from memory_pipeline.stores.lake.writer import LakeReport
 
 __all__ = [
     "DAILY_TABLES",
     "DIMENSIONS",
+    "LEDGERS",
     "TABLES",
     "Export",
     "LakeManifest",

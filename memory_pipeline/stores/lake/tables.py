@@ -18,6 +18,9 @@ DAILY_TABLES = (
     "events",
 )
 """Tables with a file per day."""
+LEDGERS = ("jobs", "audit_findings", "events")
+"""Daily tables of what the pipeline did, by the day it did it: always exported to the present, whatever days of
+messages are asked for."""
 DIMENSIONS = ("tenants", "users", "conversations")
 """Tables written whole: their rows change long after they were made, and no day of theirs is that of their messages."""
 TABLES = (*DIMENSIONS, *DAILY_TABLES)
