@@ -7,13 +7,30 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from memory_pipeline.model.errors import SettingsError
 from memory_pipeline.model.jobs import RetryPolicy
+
+ConsumerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+def _parsed(value: object) -> object:
+    """Parse JSON, here rather than in pydantic-settings, which tells of bad JSON without naming the variable."""
+    return from_json(value) if isinstance(value, str) else value
+
+
+class ExportConsumer(BaseModel):
+    """What one consumer of exports may see."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tenant: str | None = Field(None, description="Slug of the one tenant; all of them where there is none.")
+    masked: bool = Field(False, description="Without texts, with pseudonyms for ids and names.")
 
 
 class Settings(BaseSettings):
@@ -155,6 +172,15 @@ class Settings(BaseSettings):
 
     # -- local stack --
     ui_port: int = Field(3000, ge=1, le=65535, description="Dagster UI of `memory-pipeline up`.")
+
+    # -- exports for single consumers --
+    export_consumers: Annotated[dict[ConsumerName, ExportConsumer], NoDecode, BeforeValidator(_parsed)] = Field(
+        default_factory=dict,
+        description='Who gets a file of their own, as JSON: {"acme": {"tenant": "acme"}, "lab": {"masked": true}}.',
+    )
+    export_mask_key: SecretStr | None = Field(
+        None, min_length=16, description="Secret behind the pseudonyms of masked files: another one, other pseudonyms."
+    )
 
     @property
     def data(self) -> Path:
