@@ -27,10 +27,12 @@ DAY = date(2025, 3, 3)
 
 def post(settings: Settings, texts: Sequence[str], *, day: date = DAY, tenant: str = "acme") -> UUID:
     """Post one message of each text as the API does, each with a job; return the tenant."""
-    with Database(str(settings.postgres_pipeline_url), role="memory_pipeline") as pipeline:
-        with pipeline.transaction() as connection:
-            tenant_id = ensure_tenant(connection, tenant)
-            user_id = ensure_user(connection, tenant_id, f"ana@{tenant}.example", "ana")
+    with (
+        Database(str(settings.postgres_pipeline_url), role="memory_pipeline") as pipeline,
+        pipeline.transaction() as connection,
+    ):
+        tenant_id = ensure_tenant(connection, tenant)
+        user_id = ensure_user(connection, tenant_id, f"ana@{tenant}.example", "ana")
     moment = datetime.combine(day, time(9), tzinfo=UTC)
     limits = Limits.at(datetime.now(UTC), partition_start=settings.partition_start, max_message_bytes=1_000_000)
     new = [

@@ -243,7 +243,6 @@ class Stores:
         }
 
 
-_FILLED = ("messages", "memories", "memory_embeddings", "memory_relationships", "index_entries", "conversations")
 _NOT_SAID = {"profiles", "jobs", "audit_findings", "mart_data_quality", "mart_pipeline_response"}
 """What nothing in this test makes."""
 
