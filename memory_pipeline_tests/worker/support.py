@@ -12,6 +12,8 @@ from memory_pipeline.model.jobs import JobKey, JobType
 from memory_pipeline.settings import Settings
 from memory_pipeline.stores.postgres.job_reports import Job
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.stores.redis.manager import RedisManager
+from memory_pipeline.stores.redis.stream import JobStream
 from memory_pipeline.worker.handlers import Handlers
 from memory_pipeline.worker.outcomes import Done, Handle, Outcome
 from memory_pipeline.worker.process import Worker
@@ -49,6 +51,11 @@ class Bench:
         """Wait until every job has ended."""
         until(self._at_rest, "every job is completed or dead", seconds)
 
+    def entries(self) -> int:
+        """How many entries the stream has."""
+        with RedisManager(self.redis_url) as manager:
+            return JobStream(manager).depth()
+
     def states(self) -> dict[JobKey, str]:
         return {key: row.state for key, row in self.ledger.rows().items()}
 
@@ -58,6 +65,7 @@ class Bench:
     def check(self, keys: Sequence[JobKey], *, dead: Sequence[JobKey] = ()) -> None:
         """Wait until every job has ended and every entry is acknowledged, then check the invariants."""
         self.rest()
+        until(lambda: self.entries() == 0, "every entry is acknowledged")
         check_jobs(self.watched, keys, dead=dead)
 
     def _at_rest(self) -> bool:
