@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 import structlog
 
@@ -140,4 +141,6 @@ class Relay:
             bring_forward(connection, _LONGEST_WAIT_SECONDS)
         with self._database.transaction() as connection:
             compact_completed(connection, self._retention_days)
-        self._stream.forget_consumers(_FORGET_CONSUMERS_MS)
+        # Without Redis there is nothing to tidy, and publishing says so itself.
+        with suppress(StoreUnavailableError):
+            self._stream.forget_consumers(_FORGET_CONSUMERS_MS)

@@ -52,5 +52,6 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _bench(ledger: Ledger, redis_url: str, home: Path) -> Bench:
     forget(ledger.urls.admin_url)
+    ledger.add_tenants()
     settings = load_settings(home=home, postgres_pipeline_url=ledger.urls.pipeline_url, redis_url=redis_url, **QUICK)
     return Bench(ledger, redis_url, settings)
