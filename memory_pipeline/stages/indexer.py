@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import msgspec
 import numpy as np
 
+from memory_pipeline.failpoints import reached
 from memory_pipeline.model import ids
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.window import DayWindow, Progress
@@ -207,6 +208,7 @@ class Indexer:
                 following = postgres.submit(reader.read)
                 lock.check()
                 self._write(generation, page, reader.trusted)
+                reached("before_mark")
                 if marked is not None:
                     marked.result()
                 marked = postgres.submit(self._mark, generation, page)

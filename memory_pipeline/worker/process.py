@@ -53,7 +53,11 @@ class Worker:
         settings = self.settings
         with ExitStack() as opening:
             pipeline = opening.enter_context(Pipeline(settings))
-            database = opening.enter_context(self._database(settings.worker_max_concurrent_jobs + 3))
+            slots = settings.worker_max_concurrent_jobs
+            # A slot has one for claims and outcomes; the relay, the leases, the wiring and two chores have the others.
+            database = opening.enter_context(self._database("worker", slots + 5))
+            # The index stage holds one for its lock while it uses another: with fewer, slots wait for each other.
+            pipeline.database = opening.enter_context(self._database("stages", 2 * slots))
             redis = opening.enter_context(RedisManager(_required_redis(settings), cache_url=settings.redis_cache_url))
             stream = JobStream(redis)
             opening.enter_context(
@@ -68,10 +72,13 @@ class Worker:
             self._leases = opening.enter_context(Leases(database, settings.worker_lease_ms / 1000))
             self._database_of_worker = database
             self._exports_root = pipeline.exports_root
+            self._sample()
+            opening.callback(self._forget)
             opening.enter_context(Chores({"sample": self._sample}, SAMPLE_SECONDS))
             opening.enter_context(
                 Chores({"health_line": self._health_line}, settings.worker_health_check_interval_ms / 1000)
             )
+            opening.callback(self._join)
             relay = Relay(
                 database,
                 stream,
@@ -79,17 +86,23 @@ class Worker:
                 self._stop,
                 poll=settings.worker_poll_interval_ms / 1000,
                 retention_days=settings.job_retention_days,
+                lease=settings.worker_lease_ms / 1000,
             )
             self._start("relay", relay.run)
-            for slot in range(settings.worker_max_concurrent_jobs):
-                name = f"{self.name}:{slot}"
-                consumer = Consumer(name, database, stream, handlers, self._leases, _options(settings), self._stop)
+            for slot in range(slots):
+                consumer = Consumer(
+                    f"{self.name}:{slot}",
+                    database,
+                    stream,
+                    handlers,
+                    self._leases,
+                    _options(settings),
+                    self._stop,
+                    relay.stream_refuses,
+                )
                 self._start(f"consumer-{slot}", consumer.run)
-            self._sample()
-            opening.callback(self._forget)
-            opening.callback(self._join)
             self._open = opening.pop_all()
-        log.info("worker_started", worker=self.name, slots=settings.worker_max_concurrent_jobs)
+        log.info("worker_started", worker=self.name, slots=slots)
         return self
 
     def __exit__(
@@ -105,7 +118,7 @@ class Worker:
 
     def require_running(self) -> None:
         """Raise where a thread has ended by itself: the process is to be started anew."""
-        ended = [thread.name for thread in self._threads if not thread.is_alive()]
+        ended = [thread.name for thread in [*self._threads, self._leases.thread] if not thread.is_alive()]
         if ended and not self._stop.is_set():
             raise MemoryPipelineError(f"the worker's {', '.join(ended)} ended: its log says why. Start it again.")
 
@@ -130,11 +143,11 @@ class Worker:
         except MemoryPipelineError as error:
             log.warning("worker_not_signed_off", error=type(error).__name__, message=str(error))
 
-    def _database(self, size: int) -> Database:
+    def _database(self, name: str, size: int) -> Database:
         url = self.settings.postgres_pipeline_url
         if url is None:
             raise SettingsError("MEMORY_POSTGRES_PIPELINE_URL is not set; the worker needs it.")
-        return Database(url, role="memory_pipeline", name="worker", pool_size=size)
+        return Database(url, role="memory_pipeline", name=name, pool_size=size)
 
     def _sample(self) -> None:
         metrics.jobs_in_work.set(self._leases.in_work)
