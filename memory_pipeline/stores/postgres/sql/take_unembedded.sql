@@ -1,11 +1,6 @@
 -- Of these (locked) memories, those whose present content still has no vector, or not all of its chunks, and whose tenant
-<<<<<<< HEAD
--- permits the embedder.
-SELECT m.tenant_id, m.memory_id, m.user_id, m.content, m.content_hash
-=======
 -- permits the embedder. (On FILTER: due_embeddings; on IS TRUE: due_episodes.)
-SELECT m.tenant_id, m.memory_id, m.content, m.content_hash
->>>>>>> stages
+SELECT m.tenant_id, m.memory_id, m.user_id, m.content, m.content_hash
 FROM unnest(%(tenant_ids)s::uuid[], %(memory_ids)s::uuid[]) AS locked (tenant_id, memory_id)
 JOIN memories m USING (tenant_id, memory_id)
 WHERE m.status IN ('active', 'superseded')
