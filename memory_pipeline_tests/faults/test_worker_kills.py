@@ -7,30 +7,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from memory_pipeline.local.postgres import PostgresServer
-from memory_pipeline.local.redis import RedisServer
-from memory_pipeline_tests.faults.worker_rig import Rig, make_rig
+from memory_pipeline_tests.faults.worker_rig import Rig
 from memory_pipeline_tests.local.inspect import until
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture
-def rig(
-    postgres_server: PostgresServer,
-    redis_server: RedisServer,
-    chroma_url: str,
-    chroma_database: str,
-    server_folder: Path,
-) -> Iterator[Rig]:
-    rig = make_rig(postgres_server, redis_server, chroma_url, chroma_database, server_folder)
-    yield rig
-    rig.close()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import threading
@@ -20,11 +21,14 @@ from memory_pipeline.local.processes import Child, free_port, start_child
 from memory_pipeline.local.redis import RedisServer
 from memory_pipeline.model.jobs import JobKey
 from memory_pipeline.model.records import IncomingMessage, Role
+from memory_pipeline.model.window import DayWindow
 from memory_pipeline.providers.local_enricher.enricher import LocalEnricher
 from memory_pipeline.serving.messages import MessageOwner, write
 from memory_pipeline.settings import Settings, load_settings
+from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.jobs import enqueue
 from memory_pipeline.stores.postgres.migrate import migrate
 from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
@@ -32,11 +36,16 @@ from memory_pipeline.stores.redis.stream import JobStream
 from memory_pipeline_tests.conftest import Database as Urls
 from memory_pipeline_tests.local.inspect import until
 from memory_pipeline_tests.serving.buffered_writes import START, Person, link_person
-from memory_pipeline_tests.stages.support import HashedEmbedder
+from memory_pipeline_tests.stages.support import HashedEmbedder, embed, enrich
 from memory_pipeline_tests.stores.postgres.ledger import Ledger
 from memory_pipeline_tests.worker.watch import Watched, check_jobs, check_memories, job_keys, watch
 
 _SAYINGS = ("I live in {place}.", "I moved to {place}.", "I like coffee.", "I work as a nurse.", "We met in {place}.")
+EDIT = (
+    "UPDATE memories SET content = content || ' (edited)', version = version + 1,"
+    " content_hash = sha256(convert_to(content || ' (edited)', 'UTF8')) WHERE memory_id = %s"
+)
+"""Makes a memory (by its id) another version."""
 _PLACES = ("Lisbon", "Berlin", "Paris", "Porto")
 
 
@@ -64,8 +73,12 @@ class Rig:
         self._cache = ConversationCache(self._stack.enter_context(RedisManager(redis.url())))
 
     def close(self) -> None:
+        """End the workers; a server that a failed test left suspended goes on, so that it can be stopped."""
         for child in self._children:
             child.kill()
+        for server in (self.redis.child, self.postgres.running()):
+            if server is not None:
+                server.resume()
         self._stack.close()
 
     @property
@@ -154,6 +167,27 @@ class Rig:
         )
         owner = MessageOwner(person.tenant_id, person.user_id, "Ana")
         write(self._app, self._cache, owner, [message], actor="test", correlation_id=uuid4(), with_jobs=True)
+
+    def edit_some(self) -> None:
+        """Change three episodes, which makes them new versions, with a job for each."""
+        chance = random.Random(len(self.keys))
+        with self.ledger.database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT tenant_id, memory_id, day FROM memories WHERE kind = 'episode' AND status = 'active'"
+            ).fetchall()
+            for tenant_id, memory_id, day in chance.sample(rows, min(3, len(rows))):
+                connection.execute(EDIT, [memory_id])
+                new = self.ledger.new_job(tenant_id=tenant_id, subject_id=memory_id, day=day)
+                self.keys += enqueue(connection, [new])
+
+    def run_window(self) -> None:
+        """What a Dagster run over all days does, in this process."""
+        window = DayWindow(START.date(), START.date() + timedelta(days=365))
+        with Pipeline(self.settings) as pipeline:
+            embedder, enricher = HashedEmbedder(), LocalEnricher()
+            enrich(pipeline.database, enricher, window)
+            embed(pipeline.database, embedder, window)
+            index_memories(pipeline.database, pipeline.chroma, embedder.model, embedder.dimension, window)
 
     # -- the end --
 

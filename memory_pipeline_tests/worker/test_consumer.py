@@ -16,12 +16,12 @@ from memory_pipeline.model.errors import (
     ProviderUnavailableError,
     StoreUnavailableError,
 )
-from memory_pipeline.model.jobs import StreamedJob
+from memory_pipeline.model.jobs import JobKey, JobType, StreamedJob
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
 from memory_pipeline.stores.redis.keys import JOBS_KEY
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.stores.redis.stream import JobStream
-from memory_pipeline.worker.outcomes import Done, Outcome
+from memory_pipeline.worker.outcomes import Done, Handle, Outcome
 from memory_pipeline_tests.faults.proxy import TcpProxy
 from memory_pipeline_tests.local.inspect import until
 from memory_pipeline_tests.worker.support import ALL_TYPES, MAX_ATTEMPTS, Bench, Gate, Recorder, count_of
@@ -163,7 +163,7 @@ def test_a_stop_finishes_what_is_in_work_and_gives_back_what_was_not_begun(bench
     gate = Gate()
     first = Recorder(lambda _jobs: gate.wait())
     second = Recorder(lambda _jobs: gate.wait())
-    handlers = {"enrich_and_embed": first, "index": second}
+    handlers: dict[JobType, Handle] = {"enrich_and_embed": first, "index": second}
     keys = bench.ledger.add(3, job_type="enrich_and_embed") + bench.ledger.add(3, job_type="index")
     with bench.worker(handlers, worker_max_concurrent_jobs=1, worker_batch_window_ms=200) as worker:
         assert gate.reached.wait(10)
@@ -242,7 +242,7 @@ def test_without_redis_jobs_are_claimed_from_postgres_and_with_it_from_the_strea
         assert via("postgres") > before
         redis_server.start()
         back = via("stream")
-        third: list[object] = []
+        third: list[JobKey] = []
 
         def stream_again() -> bool:
             third.extend(fragile.ledger.add(2))
@@ -250,7 +250,7 @@ def test_without_redis_jobs_are_claimed_from_postgres_and_with_it_from_the_strea
             return via("stream") > back
 
         until(stream_again, "the stream is used again")
-    fragile.check([*first, *second, *third])  # type: ignore[list-item]
+    fragile.check([*first, *second, *third])
     assert set(recorder.seen.values()) == {1}
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from typing import NamedTuple
-from uuid import UUID
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -87,8 +86,8 @@ def check_memories(
 ) -> None:
     """The invariants of the stores behind the queue; `names` are those of all acknowledged messages.
 
-    Each message is in Postgres, its episode enriched, embedded and indexed once, but for those that had to fail; facts
-    are there once; Postgres and Chroma agree, tenant by tenant; no job speaks of another tenant's memory.
+    Each message is in Postgres, its episode enriched, embedded and indexed once, but for `failed` (and deleted) ones;
+    facts are there once; Postgres and Chroma agree, tenant by tenant; no job speaks of another tenant's memory.
     """
     with _connection(watched.admin_url) as connection:
         stored = connection.execute(
@@ -124,9 +123,9 @@ def check_memories(
 def job_keys(admin_url: str) -> list[JobKey]:
     """Every job there is."""
     with _connection(admin_url) as connection:
-        found: list[tuple[UUID, UUID]] = connection.execute("SELECT tenant_id, job_id FROM memory_jobs").fetchall()
+        found = connection.execute("SELECT tenant_id, job_id FROM memory_jobs").fetchall()
     return [JobKey(*row) for row in found]
 
 
-def _connection(admin_url: str) -> psycopg.Connection[tuple[object, ...]]:
+def _connection(admin_url: str) -> psycopg.Connection[tuple[Any, ...]]:
     return psycopg.connect(admin_url, options="-c search_path=memory,public")

@@ -3,18 +3,22 @@
 KIND is "obeying" (jobs do what their payload says: nothing, `exits`, `raises`, `sleeps` so many seconds) or "stages"
 (the stages with a small deterministic embedder). Settings come from the environment, as for `memory-pipeline worker`.
 `--without MECHANISM` breaks one safety mechanism on purpose, so that a test can see its absence being caught.
+`--fork` starts a worker for each line of standard input instead, and says its pid: starting anew takes seconds of
+imports, and a test that kills often would measure those.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import LiteralString
 
 from memory_pipeline.logs import configure_logs
 from memory_pipeline.model.jobs import JobType
@@ -23,6 +27,7 @@ from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres import jobs as ledger
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.stores.sqlfiles import sql
 from memory_pipeline.worker import relay
 from memory_pipeline.worker.handlers import Handlers, stage_handlers
 from memory_pipeline.worker.outcomes import Done, Outcome
@@ -51,21 +56,29 @@ def stages(pipeline: Pipeline) -> Handlers:
 def without(mechanism: str) -> None:
     """Break a mechanism in this process."""
     if mechanism == "attempts_at_claim":
-        _break_claims("attempts = j.attempts + 1,", "")
+        setattr(ledger, "sql", _without_counting)  # noqa: B010 - as monkeypatch does it
     elif mechanism == "reclaim":
-        relay.reclaim_expired = lambda *_, **__: {}  # type: ignore[assignment]
+        setattr(relay, "reclaim_expired", lambda *_, **__: {})  # noqa: B010
     else:
         raise ValueError(f"there is no mechanism {mechanism!r}")
 
 
-def _break_claims(part: str, replacement: str) -> None:
-    whole: Any = ledger.sql
+def _without_counting(package: str, name: str) -> LiteralString:
+    text = sql(package, name)
+    return text.replace("attempts = j.attempts + 1,", "") if name.startswith("jobs_claim_") else text
 
-    def broken(package: str, name: str) -> LiteralString:
-        text: LiteralString = whole(package, name)
-        return text.replace(part, replacement) if name.startswith("jobs_claim_") else text
 
-    ledger.sql = broken  # type: ignore[assignment]
+def fork_for_each_line() -> bool:
+    """True in each child that is to be a worker; False in this process at the end of its input."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for _ in iter(sys.stdin.readline, ""):
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: none outlives the one that forks
+            return True
+        print(pid, flush=True)
+    return False
 
 
 def main() -> None:
@@ -73,10 +86,13 @@ def main() -> None:
     parser.add_argument("kind", choices=["obeying", "stages"])
     parser.add_argument("--ready", type=Path, help="a file to make once it works")
     parser.add_argument("--without")
+    parser.add_argument("--fork", action="store_true")
     arguments = parser.parse_args()
     if arguments.without:
         without(arguments.without)
     configure_logs()
+    if arguments.fork and not fork_for_each_line():
+        return
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     make = stages if arguments.kind == "stages" else lambda _pipeline: Handlers(dict.fromkeys(TYPES, obey))
