@@ -45,7 +45,7 @@ class Bench:
     def worker(self, handle: Handle | Mapping[JobType, Handle], **changes: Any) -> Worker:
         """A worker of this process with one handler for everything, or one for each type."""
         by_type = handle if isinstance(handle, Mapping) else dict.fromkeys(ALL_TYPES, handle)
-        return Worker(self.settings.model_copy(update=changes), lambda _pipeline: Handlers(by_type))
+        return Worker(self.settings.model_copy(update=changes), lambda _pipeline, _redis: Handlers(by_type))
 
     def rest(self, seconds: float = 20) -> None:
         """Wait until every job has ended."""

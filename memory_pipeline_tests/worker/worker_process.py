@@ -27,6 +27,7 @@ from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres import jobs as ledger
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.stores.sqlfiles import sql
 from memory_pipeline.worker import relay
 from memory_pipeline.worker.handlers import Handlers, stage_handlers
@@ -48,9 +49,9 @@ def obey(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
     return [Done()] * len(jobs)
 
 
-def stages(pipeline: Pipeline) -> Handlers:
+def stages(pipeline: Pipeline, redis: RedisManager) -> Handlers:
     pipeline.embedder, pipeline.enricher = HashedEmbedder(), LocalEnricher()
-    return stage_handlers(pipeline, lambda _step, _seconds: None)
+    return stage_handlers(pipeline, redis, lambda _step, _seconds: None)
 
 
 def without(mechanism: str) -> None:
@@ -95,7 +96,7 @@ def main() -> None:
         return
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    make = stages if arguments.kind == "stages" else lambda _pipeline: Handlers(dict.fromkeys(TYPES, obey))
+    make = stages if arguments.kind == "stages" else lambda _pipeline, _redis: Handlers(dict.fromkeys(TYPES, obey))
     with Worker(load_settings(), make) as worker:
         if arguments.ready is not None:
             arguments.ready.touch()
