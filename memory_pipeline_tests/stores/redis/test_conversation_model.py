@@ -285,4 +285,4 @@ def test_a_hit_is_what_is_committed_at_that_moment(machine: type[Conversations])
 
 @pytest.mark.nightly
 def test_a_hit_is_what_is_committed_at_that_moment_in_many_histories(machine: type[Conversations]) -> None:
-    check(machine, 600, 60)
+    check(machine, 300, 60)
