@@ -109,7 +109,7 @@ def _read(
             found = [_fact(episode, enricher.name, draft) for draft in enricher.enrich(_turn(episode))]
         except ProviderUnavailableError:
             raise
-        except Exception as error:
+        except Exception as error:  # a plugin may raise anything; the record keeps the reason
             if fail_fast:
                 error.add_note(f"memory {episode.memory_id} of tenant {episode.tenant_id} (MEMORY_FAIL_FAST)")
                 raise

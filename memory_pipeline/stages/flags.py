@@ -33,6 +33,8 @@ class FeatureFlags:
         self._reading = threading.Lock()
         self._asked_at = float("-inf")
         self._overrides: Mapping[Flag, bool] | None = None
+        self._told = False
+        """Whether the log says that they can't be read just now."""
 
     def enabled(self, flag: Flag) -> bool:
         """Whether a flag is on, as last read. Costs nothing."""
@@ -60,8 +62,11 @@ class FeatureFlags:
             with self._database.transaction() as connection:
                 rows = read_overrides(connection)
         except (BusyError, StoreUnavailableError) as error:
-            log.warning("feature_flags_not_read", error=type(error).__name__, message=str(error))
+            if not self._told:
+                log.warning("feature_flags_not_read", error=type(error).__name__, message=str(error))
+            self._told = True
             return
+        self._told = False
         named = [(flag_named(row.flag), row.enabled) for row in rows]
         overrides = {flag: enabled for flag, enabled in named if flag is not None}
         before = {flag: self.enabled(flag) for flag in Flag}
