@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import wraps
 
 import dagster as dg
@@ -64,6 +65,11 @@ def opened_redis(settings: Settings) -> Iterator[RedisManager]:
         raise SettingsError("MEMORY_REDIS_URL is not set; the sensors ask Redis for workers and buffered writes.")
     with RedisManager(settings.redis_url, cache_url=settings.redis_cache_url) as redis:
         yield redis
+
+
+def present() -> datetime:
+    """Return the time that ticks compare with the ends of runs."""
+    return datetime.now(UTC)
 
 
 def asked_before(context: dg.SensorEvaluationContext, sensor: str, limit: int) -> list[dg.RunRecord]:

@@ -27,10 +27,7 @@ DAY = date(2025, 3, 3)
 
 def post(settings: Settings, texts: Sequence[str], *, day: date = DAY, tenant: str = "acme") -> UUID:
     """Post one message of each text as the API does, each with a job; return the tenant."""
-    with (
-        Database(str(settings.postgres_pipeline_url), role="memory_pipeline") as pipeline,
-        pipeline.transaction() as connection,
-    ):
+    with Database(str(settings.postgres_pipeline_url)) as pipeline, pipeline.transaction() as connection:
         tenant_id = ensure_tenant(connection, tenant)
         user_id = ensure_user(connection, tenant_id, f"ana@{tenant}.example", "ana")
     moment = datetime.combine(day, time(9), tzinfo=UTC)
@@ -65,6 +62,11 @@ def execute(settings: Settings, statement: str, *values: object) -> list[tuple[A
 def age_jobs(settings: Settings, seconds: float) -> None:
     """So much time passes for the jobs that are due."""
     execute(settings, "UPDATE memory_jobs SET available_at = available_at - make_interval(secs => %s)", seconds)
+
+
+def age_memories(settings: Settings, seconds: float) -> None:
+    """So much time passes for all memories."""
+    execute(settings, "UPDATE memories SET updated_at = updated_at - make_interval(secs => %s)", seconds)
 
 
 def job_states(settings: Settings) -> dict[str, int]:

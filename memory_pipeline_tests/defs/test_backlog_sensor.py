@@ -12,6 +12,7 @@ import pytest
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from memory_pipeline.definitions import defs
+from memory_pipeline.defs.queue import backlog
 from memory_pipeline.defs.queue.backlog import JOB_TYPES, NAME
 from memory_pipeline.defs.sensing import ASKED_BY_TAG
 from memory_pipeline.local.redis import RedisServer
@@ -21,8 +22,20 @@ from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.jobs import claim_next
 from memory_pipeline_tests.defs.conftest import Deployment
-from memory_pipeline_tests.defs.queued import DAY, age_jobs, execute, execute_request, job_states, post, tick
+from memory_pipeline_tests.defs.queued import (
+    DAY,
+    age_jobs,
+    age_memories,
+    execute,
+    execute_request,
+    job_states,
+    post,
+    tick,
+)
 from memory_pipeline_tests.defs.sample import add_sample
+
+ENOUGH, TOO_LONG = 4_000.0, 40_000.0
+"""Seconds after which work is due for a run, and a worker does not get on."""
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +45,10 @@ def shared_instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def instance(shared_instance: dg.DagsterInstance) -> dg.DagsterInstance:
-    """Without the runs of the test before."""
+def instance(shared_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInstance:
+    """Without the runs of the test before; the sensor's ages are so long that no test reaches one by itself."""
+    monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_SECONDS", str(ENOUGH / 2))
+    monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_WORKER_SECONDS", str(TOO_LONG / 2))
     for run in shared_instance.get_runs():
         shared_instance.delete_run(run.run_id)
     return shared_instance
@@ -59,8 +74,8 @@ def test_a_burst_without_a_worker_is_drained_by_one_run_after_which_nothing_is_a
     settings = deployment.settings
     post(settings, [f"I live in town number {n}." for n in range(120)])
     post(settings, [f"I love song number {n}." for n in range(80)], day=DAY + timedelta(days=2), tenant="globex")
-    assert "200 due, the oldest for 0 s: not enough yet" in skipped(instance)
-    age_jobs(settings, 10)
+    assert skipped(instance).startswith("200 due, the oldest for ")
+    age_jobs(settings, ENOUGH)
     (request,) = asked(instance)
     assert days_of(request) == ("2025-03-03", "2025-03-05")
     assert request.tags[ASKED_BY_TAG] == NAME
@@ -94,12 +109,12 @@ def test_jobs_are_left_to_a_worker_that_gets_on_and_taken_from_one_that_does_not
 ) -> None:
     settings = deployment.settings
     post(settings, ["one", "two"])
-    age_jobs(settings, 30)
+    age_jobs(settings, ENOUGH)
     with Pipeline(settings) as pipeline, wired("worker", pipeline):
-        assert skipped(instance).startswith("2 due jobs, the oldest for 30 s, are a worker's")
-        age_jobs(settings, 40)
+        assert skipped(instance).startswith("2 due jobs, the oldest for 40")
+        age_jobs(settings, TOO_LONG)
         assert len(asked(instance)) == 1
-    execute(settings, "UPDATE memory_jobs SET available_at = clock_timestamp() - interval '30 s'")
+    age_jobs(settings, -TOO_LONG)
     with Pipeline(settings) as pipeline, wired("api", pipeline):
         assert len(asked(instance)) == 1
 
@@ -109,7 +124,7 @@ def test_memories_without_jobs_are_nobody_elses_even_with_a_worker(
 ) -> None:
     settings = deployment.settings
     add_sample(settings)
-    execute(settings, "UPDATE memories SET updated_at = updated_at - interval '10 s'")
+    age_memories(settings, ENOUGH)
     post(settings, ["one"], day=DAY + timedelta(days=100))
     with Pipeline(settings) as pipeline, wired("worker", pipeline):
         (request,) = asked(instance)
@@ -121,11 +136,11 @@ def test_with_redis_away_nobody_knows_of_workers_so_only_old_jobs_are_asked_for(
     deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post(deployment.settings, ["one"])
-    age_jobs(deployment.settings, 30)
+    age_jobs(deployment.settings, ENOUGH)
     assert len(asked(instance)) == 1
     monkeypatch.setenv("MEMORY_REDIS_URL", "redis://127.0.0.1:1")
     assert "are a worker's" in skipped(instance)
-    age_jobs(deployment.settings, 31)
+    age_jobs(deployment.settings, TOO_LONG)
     assert len(asked(instance)) == 1
 
 
@@ -136,6 +151,7 @@ def test_with_postgres_away_the_tick_says_so(
     assert skipped(instance).startswith("Nothing could be looked at: ")
 
 
+@pytest.mark.faults
 def test_a_suspended_redis_costs_a_tick_some_seconds(
     deployment: Deployment, instance: dg.DagsterInstance, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,19 +171,18 @@ def test_a_failed_run_is_asked_for_again_after_a_pause_and_drains_once_its_provi
 ) -> None:
     settings = deployment.settings
     add_sample(settings)  # no jobs: once they are enriched, nothing but the failed run says that they are not done
-    execute(settings, "UPDATE memories SET updated_at = updated_at - interval '10 s'")
+    age_memories(settings, ENOUGH)
     (request,) = asked(instance)
     deployment.embeddings.refuses = True
     assert not execute_request(instance, request, "backlog_job").success
     assert "waits" in skipped(instance)
-    hour_later = _let_an_hour_pass(monkeypatch)
+    _let_an_hour_pass(monkeypatch)
     (again,) = asked(instance)
     assert again.run_key != request.run_key
     assert days_of(again) == days_of(request)
     deployment.embeddings.refuses = False
     assert execute_request(instance, again, "backlog_job").success
     assert skipped(instance) == "Nothing is due."
-    assert hour_later > datetime.now(UTC)
     with Pipeline(settings) as pipeline:
         assert audit(pipeline.database, pipeline.chroma, pipeline.embedder.model, seed=1).findings == 0
 
@@ -177,30 +192,33 @@ def test_no_second_run_is_asked_for_over_days_that_one_is_at(
 ) -> None:
     settings = deployment.settings
     post(settings, ["one"])
-    age_jobs(settings, 10)
+    age_jobs(settings, ENOUGH)
     (request,) = asked(instance)
     run = instance.create_run_for_job(
         defs.get_repository_def().get_job("backlog_job"), tags=dict(request.tags), status=dg.DagsterRunStatus.STARTED
     )
     post(settings, ["two"])
-    age_jobs(settings, 10)
+    age_jobs(settings, ENOUGH)
     assert f"run {run.run_id} over 2025-03-03..2025-03-03 is under way" in skipped(instance)
     post(settings, ["three"], day=DAY + timedelta(days=300))
-    age_jobs(settings, 10)
+    age_jobs(settings, ENOUGH)
     (other,) = asked(instance)
     assert days_of(other) == ("2025-12-28", "2025-12-28")
 
 
-def test_jobs_that_a_dead_worker_held_are_asked_for(deployment: Deployment, instance: dg.DagsterInstance) -> None:
+def test_jobs_that_a_dead_worker_held_are_asked_for(
+    deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = deployment.settings
     post(settings, ["one", "two"])
     with Database(str(settings.postgres_pipeline_url)) as database, database.transaction() as connection:
         assert len(claim_next(connection, "gone:1", JOB_TYPES, 10, 20.0)) == 2
+    monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_JOBS", "2")
+    monkeypatch.setenv("MEMORY_RETRY_ATTEMPTS", "1")
     assert skipped(instance) == "Nothing is due."
-    execute(settings, "UPDATE memory_jobs SET lease_until = lease_until - interval '1 hour', attempts = 1")
-    monkey_due = skipped(instance)  # with MEMORY_RETRY_ATTEMPTS=0 they are dead now
-    assert monkey_due == "Nothing is due."
-    assert job_states(settings) == {"dead": 2}
+    execute(settings, "UPDATE memory_jobs SET lease_until = lease_until - interval '1 hour'")
+    assert len(asked(instance)) == 1
+    assert job_states(settings) == {"failed": 2}
 
 
 def test_work_of_tenants_that_permit_no_enricher_is_not_asked_for(
@@ -208,7 +226,7 @@ def test_work_of_tenants_that_permit_no_enricher_is_not_asked_for(
 ) -> None:
     settings = deployment.settings
     tenant_id = post(settings, ["one"])
-    age_jobs(settings, 10)
+    age_jobs(settings, ENOUGH)
     execute(settings, "DELETE FROM plugin_installs WHERE tenant_id = %s AND plugin = 'enricher:local'", tenant_id)
     assert skipped(instance) == "Nothing is due."
 
@@ -216,21 +234,12 @@ def test_work_of_tenants_that_permit_no_enricher_is_not_asked_for(
 def test_days_that_are_no_partition_are_told_and_left(deployment: Deployment, instance: dg.DagsterInstance) -> None:
     settings = deployment.settings
     post(settings, ["one"])
-    age_jobs(settings, 10)
+    age_jobs(settings, ENOUGH)
     execute(settings, "UPDATE memory_jobs SET day = '2021-12-31'")
     assert skipped(instance) == "1 due of days before 2022-01-01 or after today"
 
 
-def _let_an_hour_pass(monkeypatch: pytest.MonkeyPatch) -> datetime:
+def _let_an_hour_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour passes for the sensor alone, which compares the ends of runs with its clock."""
-    from memory_pipeline.defs.queue import backlog
-
     later = datetime.now(UTC) + timedelta(hours=1)
-
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-            return later
-
-    monkeypatch.setattr(backlog, "datetime", Clock)
-    return later
+    monkeypatch.setattr(backlog, "present", lambda: later)

@@ -106,7 +106,7 @@ def under_kills(rig: Rig, capsys: pytest.CaptureFixture[str], *, jobs: int, meas
             f"\n{jobs:,} jobs in {seconds:.0f} s under {supervisor.kills} kills: {jobs / seconds:,.0f} jobs/s,"
             f" {tried:,} tried more than once, none lost, none doubled, none dead"
             f"\nthroughput without kills: {before:,.0f} jobs/s before, {after:,.0f} jobs/s after them"
-            f" ({after / before:.0%}; aim: at least 95 %); load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+            f" ({after / before:.0%}; aim: at least 95 %); load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
         )
     assert supervisor.kills >= 2
 

@@ -138,7 +138,7 @@ def test_a_worker_without_its_stores_says_which_setting_is_missing(bench: Bench,
 def test_a_start_that_fails_leaves_nothing_running(bench: Bench) -> None:
     before = set(threading.enumerate())
 
-    def fail(_pipeline: Pipeline) -> Handlers:
+    def fail(_pipeline: Pipeline, _redis: RedisManager) -> Handlers:
         raise StoreUnavailableError("the embedder is away")
 
     with pytest.raises(StoreUnavailableError, match="embedder"), Worker(bench.settings, fail):

@@ -20,6 +20,7 @@ from memory_pipeline.defs.sensing import (
     is_unfinished,
     opened_database,
     opened_redis,
+    present,
     skipping_where_away,
 )
 from memory_pipeline.model.backlog import Ask, BacklogLimits, DueDay, EarlierRun, RunState, merged, plan_runs
@@ -71,7 +72,7 @@ backlog_job = dg.define_asset_job(
 def queue_backlog_sensor(context: dg.SensorEvaluationContext) -> Answer:
     settings = load_settings()
     limits = limits_of(settings)
-    now = datetime.now(UTC)
+    now = present()
     runs = [_earlier(record, now) for record in asked_before(context, NAME, _RUNS_REMEMBERED)]
     under_way = sum(run.state == "under_way" and run.seconds < limits.run_seconds for run in runs)
     if under_way >= limits.runs:
