@@ -43,7 +43,12 @@ from memory_pipeline.stages.refusals import RefusalLog
 from memory_pipeline.stores.postgres.conversations import Deleted, owed_invalidations, settle_invalidations
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.directory import delete_expired_sessions
-from memory_pipeline.stores.postgres.job_reports import WORKER_SEEN_SECONDS, job_stats, workers_seen
+from memory_pipeline.stores.postgres.job_reports import (
+    WORKER_SEEN_SECONDS,
+    job_stats,
+    require_writable,
+    workers_seen,
+)
 from memory_pipeline.stores.redis.buffer import WriteBuffer
 from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
@@ -348,6 +353,8 @@ class Services:
 
     def _postgres_health(self) -> str:
         self._background.ping()
+        with self._background.transaction() as connection:
+            require_writable(connection)
         return "answers as memory_pipeline"
 
     def _redis_health(self) -> str:

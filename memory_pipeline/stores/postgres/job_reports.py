@@ -216,3 +216,8 @@ def workers_seen(connection: Connection, within_seconds: float) -> int:
         [within_seconds],
     ).fetchone()
     return int(row[0]) if row else 0
+
+
+def require_writable(connection: Connection) -> None:
+    """Raise what a write would where this Postgres takes none (a standby, or being moved). Changes nothing."""
+    connection.execute("DELETE FROM worker_heartbeats WHERE false")
