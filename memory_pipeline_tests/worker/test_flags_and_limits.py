@@ -167,6 +167,6 @@ def test_detections_of_a_detector_that_costs_money_are_limited_for_each_user(wor
         built_in = stage_handlers(pipeline, no_timings).by_type["detect_relations"]
         assert [type(outcome) for outcome in built_in(claims)] == [Done] * 7
         switch(world, Flag.RELATIONS, enabled=False)
-        (outcome,) = {each for each in built_in(claims)}
+        (outcome,) = set(built_in(claims))
         assert isinstance(outcome, Waits)
         assert "MEMORY_RELATIONS_ENABLED" in outcome.reason
