@@ -46,6 +46,9 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.index
 	$(BIN)/python -m benchmarks.export
+	$(BIN)/python -m benchmarks.api
+	$(BIN)/python -m benchmarks.worker
+	$(BIN)/python -m benchmarks.redis_memory
 
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --output-file requirements.lock

@@ -38,3 +38,47 @@ SELECT tenant_id,
        message_hash(CASE WHEN n % 2 = 0 THEN 'user' ELSE 'assistant' END, NULL, content), sent_at, n % 20
 FROM turns
 ORDER BY n;
+-- As many memories as messages: of nine messages in ten the episode, of the tenth a fact. One fact in four is superseded
+-- by one that the same user states a day later.
+CREATE TEMPORARY TABLE numbered AS
+SELECT m.*, row_number() OVER (ORDER BY tenant_id, sent_at, message_id) - 1 AS n FROM messages m;
+INSERT INTO memories (tenant_id, memory_id, user_id, conversation_id, kind, status, content, content_hash, day,
+                      source_message_ids, enricher)
+SELECT tenant_id, md5('e' || message_id)::uuid, user_id, conversation_id, 'episode', 'active', content,
+       content_hash, (sent_at AT TIME ZONE 'UTC')::date, ARRAY[message_id], 'local@1'
+FROM numbered
+WHERE n % 10 <> 9;
+INSERT INTO memories (tenant_id, memory_id, user_id, conversation_id, kind, status, content, content_hash, day,
+                      source_message_ids, enricher, confidence, subject, predicate, object, slot, valid_from, valid_to,
+                      superseded_by)
+SELECT f.tenant_id, md5('f' || f.message_id)::uuid, f.user_id, f.conversation_id, 'fact',
+       CASE WHEN superseded THEN 'superseded' ELSE 'active' END, statement, sha256(statement::bytea),
+       (f.sent_at AT TIME ZONE 'UTC')::date, ARRAY[f.message_id], 'local@1', 0.5 + (f.n % 50) / 100.0,
+       'User ' || f.n % 97, predicate, object, CASE predicate WHEN 'lives in' THEN 'lives_in' END, f.sent_at,
+       CASE WHEN superseded THEN f.sent_at + interval '1 day' END,
+       CASE WHEN superseded THEN md5('f' || later.message_id)::uuid END
+FROM numbered f
+LEFT JOIN numbered later ON later.n = f.n + 2000 AND later.tenant_id = f.tenant_id
+CROSS JOIN LATERAL (SELECT f.n / 10 % 4 = 0 AND later.n IS NOT NULL AS superseded,
+                           (ARRAY['lives in', 'likes', 'works as', 'owns', 'visited'])[1 + f.n / 10 % 5] AS predicate,
+                           (ARRAY['Lisbon', 'coffee', 'nurse', 'a dog', 'Porto', 'tea', 'baker', 'a boat', 'Rome'])
+                               [1 + f.n / 50 % 9] AS object) AS said
+CROSS JOIN LATERAL (SELECT 'User ' || f.n % 97 || ' ' || predicate || ' ' || object || ' (' || f.n || ').' AS statement) AS text
+WHERE f.n % 10 = 9;
+INSERT INTO memory_relationships (tenant_id, from_id, to_id, kind, confidence, detector, day)
+SELECT f.tenant_id, f.superseded_by, f.memory_id, 'supersedes', 1, 'slot@1', l.day
+FROM memories f
+JOIN memories l ON l.tenant_id = f.tenant_id AND l.memory_id = f.superseded_by;
+-- A job and an event for one message in twenty.
+INSERT INTO memory_jobs (tenant_id, job_id, job_type, state, subject_id, user_id, day, attempts, correlation_id,
+                         available_at, created_at, finished_at, error_class, error_text)
+SELECT tenant_id, md5('j' || message_id)::uuid, 'enrich_and_embed', CASE WHEN n % 400 = 0 THEN 'dead' ELSE 'completed' END,
+       md5('e' || message_id)::uuid, user_id, (sent_at AT TIME ZONE 'UTC')::date, 1 + (n % 400 = 0)::integer * 2,
+       md5(message_id::text)::uuid, sent_at, sent_at, sent_at + (50 + n % 5000) * interval '1 millisecond',
+       CASE WHEN n % 400 = 0 THEN 'ProviderError' END, CASE WHEN n % 400 = 0 THEN 'no answer' END
+FROM numbered
+WHERE n % 20 = 0;
+INSERT INTO events (tenant_id, event_id, kind, actor, subject_id, correlation_id, occurred_at)
+SELECT tenant_id, md5('v' || message_id)::uuid, 'messages_ingested', 'bench', conversation_id, md5(message_id::text)::uuid, sent_at
+FROM numbered
+WHERE n % 20 = 0;

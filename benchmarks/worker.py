@@ -69,7 +69,7 @@ def time_queue(pipeline: Pipeline, count: int) -> None:
 
     settings = pipeline.settings.model_copy(update={"worker_batch_jobs": PAGE, "worker_batch_window_ms": 0})
     began = perf_counter()
-    with Worker(settings, lambda _pipeline: Handlers({"enrich_and_embed": note})):
+    with Worker(settings, lambda _pipeline, _redis: Handlers({"enrich_and_embed": note})):
         wait_until_done(pipeline, count)
         seconds = perf_counter() - began
         waits.clear()

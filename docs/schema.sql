@@ -151,7 +151,7 @@ CREATE FUNCTION memory.get_memory_job_stats() RETURNS TABLE(job_type text, state
      count(*) AS count,
      NULL::interval AS "interval"
     FROM memory.memory_jobs j
-   WHERE (j.state = 'completed'::text)
+   WHERE ((j.state = 'completed'::text) AND (j.finished_at > (clock_timestamp() - '00:10:00'::interval)))
    GROUP BY j.job_type
   ORDER BY 1, 2;
 END;
@@ -388,6 +388,20 @@ ALTER TABLE memory.events OWNER TO memory_owner;
 
 COMMENT ON TABLE memory.events IS 'The append-only log: what happened, to what, by whom, under which correlation id. Ids, counts and hashes, no text.';
 
+CREATE TABLE memory.feature_flags (
+    flag text NOT NULL,
+    enabled boolean NOT NULL,
+    changed_by text NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT feature_flags_flag_check CHECK ((flag ~ '^[a-z][a-z_]{0,40}$'::text))
+);
+
+ALTER TABLE memory.feature_flags OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.feature_flags IS 'Flags that were set by hand; they hold in every process, whatever its settings say. No row: the settings hold.';
+
+COMMENT ON COLUMN memory.feature_flags.flag IS 'The setting MEMORY_<FLAG>_ENABLED that it overrides, without MEMORY_ and _ENABLED, in small letters.';
+
 CREATE TABLE memory.identities (
     issuer text NOT NULL,
     subject text NOT NULL,
@@ -537,6 +551,30 @@ COMMENT ON TABLE memory.memory_embeddings IS 'Vectors of memories (by chunk) und
 
 COMMENT ON COLUMN memory.memory_embeddings.content_hash IS 'Hash of the memory content the vector was made from; other than the memory''s own means stale.';
 
+CREATE TABLE memory.memory_rate_limits (
+    tenant_id uuid NOT NULL,
+    limit_id uuid DEFAULT uuidv7() NOT NULL,
+    user_id uuid,
+    what text NOT NULL,
+    per_hour integer NOT NULL,
+    changed_by text NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT memory_rate_limits_per_hour_check CHECK (((per_hour >= 0) AND (per_hour <= 1000000))),
+    CONSTRAINT memory_rate_limits_what_check CHECK ((what = ANY (ARRAY['embedding'::text, 'relation_detection'::text])))
+);
+
+ALTER TABLE ONLY memory.memory_rate_limits FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.memory_rate_limits OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.memory_rate_limits IS 'Limits for plugins that cost money; where there is no row, the defaults of the settings hold. What was done in the hour is counted in Redis.';
+
+COMMENT ON COLUMN memory.memory_rate_limits.user_id IS 'NULL is a limit for the whole tenant; it holds beside those of its users.';
+
+COMMENT ON COLUMN memory.memory_rate_limits.what IS 'embedding: memories sent to the model; relation_detection: memories whose relations are looked for.';
+
+COMMENT ON COLUMN memory.memory_rate_limits.per_hour IS 'Most within any 60 minutes; 0 is none at all.';
+
 CREATE TABLE memory.memory_relationships (
     tenant_id uuid NOT NULL,
     from_id uuid NOT NULL,
@@ -622,6 +660,7 @@ CREATE TABLE memory.plugin_registry (
     description text NOT NULL,
     enabled boolean DEFAULT true NOT NULL,
     default_install boolean DEFAULT false NOT NULL,
+    costs boolean DEFAULT false NOT NULL,
     CONSTRAINT plugin_registry_plugin_check CHECK ((plugin ~ '^(enricher|embedder|summarizer):[a-z0-9][a-z0-9_-]{0,62}$'::text))
 );
 
@@ -630,6 +669,8 @@ ALTER TABLE memory.plugin_registry OWNER TO memory_owner;
 COMMENT ON TABLE memory.plugin_registry IS 'Enrichers, embedders and summarizers that exist; a disabled one runs for nobody.';
 
 COMMENT ON COLUMN memory.plugin_registry.default_install IS 'Every new tenant has it. Never so for one that sends text elsewhere or costs money.';
+
+COMMENT ON COLUMN memory.plugin_registry.costs IS 'Whether running it costs money, so that rate limits hold for it.';
 
 CREATE TABLE memory.role_permissions (
     role text NOT NULL,
@@ -732,6 +773,15 @@ ALTER TABLE memory.users OWNER TO memory_owner;
 
 COMMENT ON TABLE memory.users IS 'Canonical persons, each within one tenant for ever.';
 
+CREATE TABLE memory.worker_heartbeats (
+    worker text NOT NULL,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE memory.worker_heartbeats OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.worker_heartbeats IS 'Workers and when they were last seen, by the database''s clock.';
+
 ALTER TABLE ONLY memory.audit_findings
     ADD CONSTRAINT audit_findings_pkey PRIMARY KEY (tenant_id, finding_id);
 
@@ -752,6 +802,9 @@ ALTER TABLE ONLY memory.conversations
 
 ALTER TABLE ONLY memory.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (tenant_id, event_id);
+
+ALTER TABLE ONLY memory.feature_flags
+    ADD CONSTRAINT feature_flags_pkey PRIMARY KEY (flag);
 
 ALTER TABLE ONLY memory.identities
     ADD CONSTRAINT identities_pkey PRIMARY KEY (issuer, subject);
@@ -776,6 +829,12 @@ ALTER TABLE ONLY memory.memory_embeddings
 
 ALTER TABLE ONLY memory.memory_jobs
     ADD CONSTRAINT memory_jobs_pkey PRIMARY KEY (tenant_id, job_id);
+
+ALTER TABLE ONLY memory.memory_rate_limits
+    ADD CONSTRAINT memory_rate_limits_pkey PRIMARY KEY (tenant_id, limit_id);
+
+ALTER TABLE ONLY memory.memory_rate_limits
+    ADD CONSTRAINT memory_rate_limits_tenant_id_user_id_what_key UNIQUE NULLS NOT DISTINCT (tenant_id, user_id, what);
 
 ALTER TABLE ONLY memory.memory_relationships
     ADD CONSTRAINT memory_relationships_pkey PRIMARY KEY (tenant_id, from_id, to_id, kind);
@@ -825,6 +884,9 @@ ALTER TABLE ONLY memory.users
 ALTER TABLE ONLY memory.users
     ADD CONSTRAINT users_user_id_key UNIQUE (user_id);
 
+ALTER TABLE ONLY memory.worker_heartbeats
+    ADD CONSTRAINT worker_heartbeats_pkey PRIMARY KEY (worker);
+
 CREATE INDEX conversations_by_user ON memory.conversations USING btree (tenant_id, user_id, created_at DESC, conversation_id DESC);
 
 CREATE INDEX embeddings_by_content ON memory.memory_embeddings USING btree (tenant_id, model, content_hash);
@@ -839,7 +901,7 @@ CREATE INDEX identities_pending ON memory.identities USING btree (first_seen_at)
 
 CREATE INDEX index_entries_by_memory ON memory.index_entries USING btree (tenant_id, memory_id);
 
-CREATE INDEX jobs_completed ON memory.memory_jobs USING btree (tenant_id, job_type, finished_at) WHERE (state = 'completed'::text);
+CREATE INDEX jobs_completed ON memory.memory_jobs USING btree (finished_at) WHERE (state = 'completed'::text);
 
 CREATE INDEX jobs_dead ON memory.memory_jobs USING btree (finished_at) WHERE (state = 'dead'::text);
 
@@ -921,6 +983,12 @@ ALTER TABLE ONLY memory.memory_embeddings
 ALTER TABLE ONLY memory.memory_jobs
     ADD CONSTRAINT memory_jobs_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
 
+ALTER TABLE ONLY memory.memory_rate_limits
+    ADD CONSTRAINT memory_rate_limits_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
+
+ALTER TABLE ONLY memory.memory_rate_limits
+    ADD CONSTRAINT memory_rate_limits_tenant_id_user_id_fkey FOREIGN KEY (tenant_id, user_id) REFERENCES memory.users(tenant_id, user_id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY memory.memory_relationships
     ADD CONSTRAINT memory_relationships_tenant_id_from_id_fkey FOREIGN KEY (tenant_id, from_id) REFERENCES memory.memories(tenant_id, memory_id) ON DELETE CASCADE;
 
@@ -974,6 +1042,8 @@ ALTER TABLE memory.memory_embeddings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.memory_jobs ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE memory.memory_rate_limits ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE memory.memory_relationships ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.messages ENABLE ROW LEVEL SECURITY;
@@ -1012,6 +1082,8 @@ CREATE POLICY pipeline_all_tenants ON memory.memory_embeddings TO memory_pipelin
 
 CREATE POLICY pipeline_all_tenants ON memory.memory_jobs TO memory_pipeline USING (true) WITH CHECK (true);
 
+CREATE POLICY pipeline_all_tenants ON memory.memory_rate_limits TO memory_pipeline USING (true) WITH CHECK (true);
+
 CREATE POLICY pipeline_all_tenants ON memory.memory_relationships TO memory_pipeline USING (true) WITH CHECK (true);
 
 CREATE POLICY pipeline_all_tenants ON memory.messages TO memory_pipeline USING (true) WITH CHECK (true);
@@ -1048,6 +1120,8 @@ CREATE POLICY tenant_isolation ON memory.memory_embeddings TO memory_app USING (
 
 CREATE POLICY tenant_isolation ON memory.memory_jobs TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
+CREATE POLICY tenant_isolation ON memory.memory_rate_limits TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
+
 CREATE POLICY tenant_isolation ON memory.memory_relationships TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
 CREATE POLICY tenant_isolation ON memory.messages TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
@@ -1077,7 +1151,7 @@ REVOKE ALL ON FUNCTION memory.authenticate(p_issuer text, p_subject text, p_sess
 GRANT ALL ON FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_hash bytea, p_expires_at timestamp with time zone, p_email text, p_link_by_email boolean, p_correlation_id uuid) TO memory_app;
 GRANT ALL ON FUNCTION memory.authenticate(p_issuer text, p_subject text, p_session_hash bytea, p_expires_at timestamp with time zone, p_email text, p_link_by_email boolean, p_correlation_id uuid) TO memory_pipeline;
 
-GRANT SELECT,INSERT ON TABLE memory.memory_jobs TO memory_app;
+GRANT SELECT,INSERT,DELETE ON TABLE memory.memory_jobs TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_jobs TO memory_pipeline;
 
 REVOKE ALL ON FUNCTION memory.grant_first_role() FROM PUBLIC;
@@ -1106,6 +1180,8 @@ GRANT UPDATE(project) ON TABLE memory.conversations TO memory_pipeline;
 
 GRANT SELECT,INSERT ON TABLE memory.events TO memory_app;
 GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.events TO memory_pipeline;
+
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.feature_flags TO memory_pipeline;
 
 GRANT SELECT,INSERT,MAINTAIN,UPDATE ON TABLE memory.identities TO memory_pipeline;
 
@@ -1172,6 +1248,9 @@ GRANT UPDATE(updated_at) ON TABLE memory.memories TO memory_pipeline;
 GRANT SELECT ON TABLE memory.memory_embeddings TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_embeddings TO memory_pipeline;
 
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_rate_limits TO memory_pipeline;
+GRANT SELECT ON TABLE memory.memory_rate_limits TO memory_app;
+
 GRANT SELECT ON TABLE memory.memory_relationships TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_relationships TO memory_pipeline;
 
@@ -1221,3 +1300,5 @@ GRANT UPDATE(preferences) ON TABLE memory.users TO memory_app;
 GRANT UPDATE(preferences) ON TABLE memory.users TO memory_pipeline;
 
 GRANT UPDATE(status) ON TABLE memory.users TO memory_pipeline;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE memory.worker_heartbeats TO memory_pipeline;

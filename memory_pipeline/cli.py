@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from memory_pipeline import __version__
-from memory_pipeline.commands import identity_groups, job_groups, permission_groups
+from memory_pipeline.commands import flag_groups, identity_groups, job_groups, permission_groups
 from memory_pipeline.model.errors import MemoryPipelineError
 
 app = typer.Typer(
@@ -220,6 +220,10 @@ def sql(
         Literal["table", "csv", "json", "parquet"], typer.Option(help="How to write the answer.")
     ] = "table",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds before the query is interrupted.")] = 60.0,
+    tenant: Annotated[str | None, typer.Option(help="Ask the file that has only this tenant's rows.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Most rows; a table has at most 10,000 unless this says more.")
+    ] = None,
 ) -> None:
     """Ask the published DuckDB file, read-only.
 
@@ -227,7 +231,7 @@ def sql(
     """
     from memory_pipeline.commands.querying import sql_command
 
-    _finish(sql_command(query, format, timeout))
+    _finish(sql_command(query, format, timeout, tenant, limit))
 
 
 @app.command()
@@ -270,6 +274,7 @@ app.add_typer(evaluate)
 app.add_typer(identity_groups.identity)
 app.add_typer(identity_groups.users)
 app.add_typer(identity_groups.tenants)
+app.add_typer(flag_groups.flags)
 app.add_typer(job_groups.jobs)
 app.add_typer(permission_groups.plugins)
 app.add_typer(permission_groups.roles)
@@ -287,6 +292,48 @@ def eval_locomo(
     from memory_pipeline.commands.evaluating import eval_locomo_command
 
     _finish(eval_locomo_command(path, json=json))
+
+
+export = typer.Typer(name="export", help="The published DuckDB files and the Parquet lake.", no_args_is_help=True)
+app.add_typer(export)
+
+
+@export.command("list")
+def export_list(json: Json = False) -> None:
+    """Show every published file, for everyone and for single consumers, with the moment it shows.
+
+    Example: `memory-pipeline export list`
+    """
+    from memory_pipeline.commands.exporting import export_list_command
+
+    _finish(export_list_command(json=json))
+
+
+@export.command("verify")
+def export_verify(json: Json = False) -> None:
+    """Read the lake and every published file again; exit 1 where one is not as it was written.
+
+    Example: `memory-pipeline export verify --json`
+    """
+    from memory_pipeline.commands.exporting import export_verify_command
+
+    _finish(export_verify_command(json=json))
+
+
+@export.command("prune")
+def export_prune(
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Generations kept of each file; default MEMORY_EXPORT_GENERATIONS.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Remove old generations; the one that is served always stays.
+
+    Example: `memory-pipeline export prune --keep 1`
+    """
+    from memory_pipeline.commands.exporting import export_prune_command
+
+    _finish(export_prune_command(keep, json=json))
 
 
 if __name__ == "__main__":

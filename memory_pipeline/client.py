@@ -52,11 +52,21 @@ def _conversations(limit: int, after: UUID | str | None) -> _Call:
 
 
 def _conversation(conversation_id: UUID | str, limit: int, before: UUID | str | None) -> _Call:
-    return _Call("GET", f"{_PREFIX}/conversations/{conversation_id}", params=_given(limit=limit, before=before))
+    return _Call("GET", f"{_PREFIX}/conversations/{_id(conversation_id)}", params=_given(limit=limit, before=before))
 
 
 def _delete_conversation(conversation_id: UUID | str) -> _Call:
-    return _Call("DELETE", f"{_PREFIX}/conversations/{conversation_id}")
+    return _Call("DELETE", f"{_PREFIX}/conversations/{_id(conversation_id)}")
+
+
+def _id(conversation_id: UUID | str) -> UUID:
+    """What an application was handed by somebody else must not lead to another path."""
+    try:
+        return UUID(str(conversation_id))
+    except ValueError:
+        raise ValueError(
+            f"{conversation_id!r} is no conversation id: give the `conversation_id` of one of the API's answers"
+        ) from None
 
 
 _HEALTH = _Call("GET", f"{_PREFIX}/health")
@@ -70,21 +80,22 @@ def _given(**params: UUID | str | int | None) -> dict[str, str | int]:
 
 
 def _answer(response: httpx.Response, call: _Call) -> Json:
-    # Health says what is wrong in the same form, with 503.
-    if response.is_success or (call is _HEALTH and response.status_code == 503):
-        answer: Json = response.json()
-        return answer
-    correlation_id = response.headers.get("x-correlation-id")
     try:
-        error = response.json()["error"]
-        raise ApiError(response.status_code, error["code"], error["message"], correlation_id)
-    except (ValueError, KeyError, TypeError):
-        raise ApiError(
-            response.status_code,
-            "not_the_api",
-            f"an answer that is not the API's: {response.text[:200]!r}",
-            correlation_id,
-        ) from None
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict):
+        # Health says what is wrong in the same form, with 503.
+        if response.is_success or (call is _HEALTH and "stores" in answer):
+            return answer
+        error = answer.get("error")
+        if isinstance(error, dict) and {"code", "message"} <= error.keys():
+            raise _api_error(response, error["code"], error["message"])
+    raise _api_error(response, "not_the_api", f"an answer that is not the API's: {response.text[:200]!r}")
+
+
+def _api_error(response: httpx.Response, code: str, message: str) -> ApiError:
+    return ApiError(response.status_code, code, message, response.headers.get("x-correlation-id"))
 
 
 def _headers(token: str | None) -> dict[str, str]:
@@ -118,11 +129,17 @@ class MemoryClient:
         return found
 
     def conversation(self, conversation_id: UUID | str, *, limit: int = 100, before: UUID | str | None = None) -> Json:
-        """Return a conversation with its newest messages (before one of them), oldest first."""
+        """Return a conversation with its newest messages (before one of them), oldest first.
+
+        Raises ValueError for what is no id.
+        """
         return self._send(_conversation(conversation_id, limit, before))
 
     def delete_conversation(self, conversation_id: UUID | str) -> Json:
-        """Delete a conversation with all that was derived from it; return how much that was."""
+        """Delete a conversation with all that was derived from it; return how much that was.
+
+        Raises ValueError for what is no id.
+        """
         return self._send(_delete_conversation(conversation_id))
 
     def health(self) -> Json:
@@ -165,11 +182,17 @@ class AsyncMemoryClient:
     async def conversation(
         self, conversation_id: UUID | str, *, limit: int = 100, before: UUID | str | None = None
     ) -> Json:
-        """Return a conversation with its newest messages (before one of them), oldest first."""
+        """Return a conversation with its newest messages (before one of them), oldest first.
+
+        Raises ValueError for what is no id.
+        """
         return await self._send(_conversation(conversation_id, limit, before))
 
     async def delete_conversation(self, conversation_id: UUID | str) -> Json:
-        """Delete a conversation with all that was derived from it; return how much that was."""
+        """Delete a conversation with all that was derived from it; return how much that was.
+
+        Raises ValueError for what is no id.
+        """
         return await self._send(_delete_conversation(conversation_id))
 
     async def health(self) -> Json:

@@ -83,6 +83,9 @@ queue_jobs = Gauge(
 queue_oldest_seconds = Gauge(
     "memory_queue_oldest_pending_seconds", "Age of the oldest job that is still to be done.", registry=REGISTRY
 )
+rate_limited = Counter(
+    "memory_rate_limited", "Pieces of work put aside because of a rate limit, each time.", ["what"], registry=REGISTRY
+)
 jobs_in_work = Gauge("memory_jobs_in_work", "Jobs this worker is working on.", registry=REGISTRY)
 store_up = Gauge("memory_store_up", "1 while a store answers the API.", ["store"], registry=REGISTRY)
 audit_findings = Gauge("memory_audit_findings", "Findings of the audit that ended last.", registry=REGISTRY)

@@ -7,13 +7,30 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from memory_pipeline.model.errors import SettingsError
 from memory_pipeline.model.jobs import RetryPolicy
+
+ConsumerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+def _parsed(value: object) -> object:
+    """Parse JSON, here rather than in pydantic-settings, which tells of bad JSON without naming the variable."""
+    return from_json(value) if isinstance(value, str) else value
+
+
+class ExportConsumer(BaseModel):
+    """What one consumer of exports may see."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tenant: str | None = Field(None, description="Slug of the one tenant; all of them where there is none.")
+    masked: bool = Field(False, description="Without texts, with pseudonyms for ids and names.")
 
 
 class Settings(BaseSettings):
@@ -86,8 +103,32 @@ class Settings(BaseSettings):
         60_000, ge=1000, description="Time between a worker's health lines in the log."
     )
     job_retention_days: int = Field(3, ge=0, description="How long completed jobs are kept; dead ones stay.")
-    system_enabled: bool = Field(True, description="False: the API answers 503 to everything but health and metrics.")
-    cache_ttl_seconds: int = Field(3600, ge=1, le=86400, description="How long a recall's answer is cached.")
+    # What a flag set by hand (`memory-pipeline flags`) overrides in every process.
+    system_enabled: bool = Field(
+        True, description="False: the API answers 503 to everything but health and metrics, and no stage runs."
+    )
+    enrichment_enabled: bool = Field(True, description="False: messages wait unread.")
+    embedding_enabled: bool = Field(True, description="False: memories wait without vectors; the index goes on.")
+    relations_enabled: bool = Field(
+        True, description="False: facts wait for being ordered in time, and those that ended stay current."
+    )
+    weekly_summaries_enabled: bool = Field(True, description="False: no weekly summaries are written.")
+    fail_fast: bool = Field(
+        False,
+        description="For development: a record that fails ends the run with its error, and its job without a retry.",
+    )
+    embedding_rate_limit: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="Memories of a tenant embedded in an hour by a plugin that costs money; unset is no limit.",
+    )
+    relation_detection_rate_limit: int = Field(
+        5,
+        ge=0,
+        le=1_000_000,
+        description="Detections in an hour and for a user, by a detector that costs money; the built-in one does not.",
+    )
     backlog_sensor_jobs: int = Field(
         500,
         ge=1,
@@ -115,6 +156,9 @@ class Settings(BaseSettings):
     api_max_request_bytes: int = Field(
         16_000_000, ge=10_000, description="Longest request body; a longer one is refused unread."
     )
+    api_max_requests: int = Field(
+        64, ge=1, le=10_000, description="Requests for data in work at once; more are answered 503 without waiting."
+    )
     buffer_enabled: bool = Field(True, description="Take writes into Redis while Postgres is away.")
     buffer_max_writes: int = Field(100_000, ge=1, description="Most messages the write buffer holds.")
     buffer_max_bytes: int = Field(256_000_000, ge=1_000, description="Most bytes the write buffer holds.")
@@ -129,6 +173,15 @@ class Settings(BaseSettings):
     # -- local stack --
     ui_port: int = Field(3000, ge=1, le=65535, description="Dagster UI of `memory-pipeline up`.")
 
+    # -- exports for single consumers --
+    export_consumers: Annotated[dict[ConsumerName, ExportConsumer], NoDecode, BeforeValidator(_parsed)] = Field(
+        default_factory=dict,
+        description='Who gets a file of their own, as JSON: {"acme": {"tenant": "acme"}, "lab": {"masked": true}}.',
+    )
+    export_mask_key: SecretStr | None = Field(
+        None, min_length=16, description="Secret behind the pseudonyms of masked files: another one, other pseudonyms."
+    )
+
     @property
     def data(self) -> Path:
         """Folder of the lake and the DuckDB exports."""
@@ -136,8 +189,10 @@ class Settings(BaseSettings):
 
     @property
     def job_retries(self) -> RetryPolicy:
-        """How often jobs are tried, and how long they wait in between."""
-        return RetryPolicy(max_attempts=self.retry_attempts + 1, backoff_seconds=self.retry_backoff_ms / 1000)
+        """How often jobs are tried, and how long they wait in between; failing fast, the first failure is the end."""
+        return RetryPolicy(
+            max_attempts=1 if self.fail_fast else self.retry_attempts + 1, backoff_seconds=self.retry_backoff_ms / 1000
+        )
 
 
 def load_settings(**overrides: object) -> Settings:

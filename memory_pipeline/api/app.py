@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from memory_pipeline import __version__, logs
@@ -33,12 +35,10 @@ def correlation_id_of(request: Request) -> UUID:
     return correlation_id
 
 
-async def principal_of(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Principal:
-    """Who is asking; raises what becomes 401, 403 or 503."""
+async def _authenticate(request: Request) -> Principal:
     services = services_of(request)
     services.require_enabled()
+    credentials = await _bearer(request)
     token = credentials.credentials if credentials is not None else None
     sent = request.headers.getlist("authorization")
     if len(sent) > 1:
@@ -47,6 +47,27 @@ async def principal_of(
     principal = await run_in_threadpool(services.sessions.authenticate, token, correlation_id_of(request))
     # Here and not in a thread, which would bind them in a context of its own that ends with it.
     logs.bind(tenant_id=principal.tenant_id, user_id=principal.user_id)
+    return principal
+
+
+class AuthenticatedRoute(APIRoute):
+    """A route that knows who is asking before it reads the body, which FastAPI parses before it asks dependencies."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_authenticated(request: Request) -> Response:
+            request.state.principal = await _authenticate(request)
+            return await handle(request)
+
+        return handle_authenticated
+
+
+def principal_of(
+    request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """Who is asking; the route has found out, or has answered 401, 403 or 503."""
+    principal: Principal = request.state.principal
     return principal
 
 
@@ -75,12 +96,14 @@ def create_app(services: Services) -> FastAPI:
     errors.install(app)
     for module in (messages, conversations, operations):
         app.include_router(module.router)
-    app.add_middleware(_Framed, max_bytes=services.settings.api_max_request_bytes)
+    app.add_middleware(
+        _Framed, max_bytes=services.settings.api_max_request_bytes, most_requests=services.settings.api_max_requests
+    )
     return app
 
 
 class _Framed(RequestFrame):
     """Starlette passes keyword arguments only."""
 
-    def __init__(self, app: Any, *, max_bytes: int) -> None:
-        super().__init__(app, max_bytes)
+    def __init__(self, app: Any, *, max_bytes: int, most_requests: int) -> None:
+        super().__init__(app, max_bytes, most_requests)

@@ -14,15 +14,18 @@ from memory_pipeline import logs, metrics
 from memory_pipeline.api.errors import error_body, log
 
 CORRELATION_HEADER = b"x-correlation-id"
+_LIMITED = ("/api/v1/memory/messages", "/api/v1/memory/conversations")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class RequestFrame:
     """Outermost but for the server: nothing reaches the routes without a correlation id or past the size limit."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, most_requests: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.most_requests = most_requests
+        self._in_work = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,10 +60,16 @@ class RequestFrame:
 
         try:
             announced = headers.get(b"content-length", b"0")
-            if announced.isdigit() and int(announced) > self.max_bytes:
+            if self._in_work >= self.most_requests and scope["path"].startswith(_LIMITED):
+                await _answer(marked_send, 503, "busy", "the API has as many requests as it takes: try again.")
+            elif announced.isdigit() and int(announced) > self.max_bytes:
                 await _answer(marked_send, 413, "too_large", f"{self._too_large()}.")
             else:
-                await self.app(scope, counted_receive, marked_send)
+                self._in_work += 1
+                try:
+                    await self.app(scope, counted_receive, marked_send)
+                finally:
+                    self._in_work -= 1
         except Exception as error:
             # Where, not what: the text of an error may quote a row.
             places = [

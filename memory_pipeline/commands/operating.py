@@ -233,6 +233,11 @@ def worker_command() -> int:
     from memory_pipeline.worker.process import Worker
 
     settings = _settings_of_what_runs()
+    if not settings.worker_enabled:
+        raise SettingsError(
+            "MEMORY_WORKER_ENABLED is false, so the API does the work itself and no worker is to run. Set it to true "
+            "for all processes and restart the API, or leave the worker stopped: Dagster's runs do what is pending."
+        )
     configure_logs()
     stop = threading.Event()
     with _set_on_signals(stop), Worker(settings) as worker:

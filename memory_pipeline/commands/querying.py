@@ -8,7 +8,8 @@ from pathlib import Path
 from memory_pipeline.commands.output import err
 from memory_pipeline.local.accounts import reachable_home
 from memory_pipeline.settings import Settings, load_settings
-from memory_pipeline.stores.duckdb.publish import current_export
+from memory_pipeline.stores.duckdb.generations import current_export
+from memory_pipeline.stores.duckdb.overview import tenant_export
 from memory_pipeline.stores.duckdb.query import Format, query, write_result
 
 MAX_ROWS = 10_000
@@ -21,12 +22,14 @@ def exports_folder(settings: Settings) -> Path:
     return reachable_home(settings.home, say=lambda line: None) / "data" / "exports"
 
 
-def sql_command(statement: str, format_: Format, timeout_seconds: float) -> int:
-    """Print the answer; at most MAX_ROWS rows as a table, all of them in the other formats."""
-    shown = MAX_ROWS if format_ == "table" else None
-    path = current_export(exports_folder(load_settings()))
+def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant: str | None, limit: int | None) -> int:
+    """Print the answer: at most `limit` rows; where it is not given, MAX_ROWS as a table and all in other formats."""
+    shown = limit if limit is not None else MAX_ROWS if format_ == "table" else None
+    exports = exports_folder(load_settings())
+    path = current_export(exports) if tenant is None else tenant_export(exports, tenant)
     result = query(path, statement, max_rows=shown, timeout_seconds=timeout_seconds)
     write_result(result, format_, sys.stdout.buffer)
     if result.truncated:
-        err.print(f"only the first {MAX_ROWS:,} rows are shown; ask for csv, json or parquet to get all")
+        more = "raise --limit" if limit is not None else "ask for csv, json or parquet to get all"
+        err.print(f"only the first {shown:,} rows are shown; {more}")
     return 0

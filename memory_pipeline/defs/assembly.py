@@ -68,7 +68,7 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
         assets=dg.load_assets_from_modules(_ASSETS),
         asset_checks=dg.load_asset_checks_from_modules(_CHECKS),
         schedules=_SCHEDULES,
-        sensors=_SENSORS,
+        sensors=[*_SENSORS, analytics_schedule.after_facts_sensor],
         jobs=[write_buffer.replay_job],
         resources={"pipeline": pipeline_resource(), **(resource_overrides or {})},
         # A step is milliseconds to minutes of work on shared servers: a process for each costs more than it gives.

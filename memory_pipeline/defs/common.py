@@ -12,6 +12,7 @@ from uuid import UUID
 import dagster as dg
 import msgspec
 
+from memory_pipeline.model.flags import Flag, switched_off
 from memory_pipeline.model.window import Progress
 from memory_pipeline.serving.wiring import wired
 from memory_pipeline.settings import Settings, load_settings
@@ -71,6 +72,16 @@ def logged_progress(context: dg.AssetExecutionContext, unit: str) -> Progress:
             context.log.info(f"{total:,} {unit} so far")
 
     return progress
+
+
+def held_up(context: dg.AssetExecutionContext, pipeline: Pipeline, *needed: Flag) -> dg.MaterializeResult[None] | None:
+    """Return the result of a stage that a flag keeps from running, which says so; None where it may run."""
+    off = pipeline.flags.off(*needed)
+    if not off:
+        return None
+    reason = switched_off(off)
+    context.log.warning(reason)
+    return dg.MaterializeResult(metadata={"switched_off": reason, "dagster/row_count": 0})
 
 
 def examples_of(ids: Sequence[UUID] | None) -> str:

@@ -44,7 +44,7 @@ CREATE INDEX jobs_unpublished ON memory_jobs (priority, available_at)
     WHERE state IN ('pending', 'failed') AND published_at IS NULL;
 CREATE INDEX jobs_processing ON memory_jobs (claimed_by) WHERE state = 'processing';
 CREATE INDEX jobs_dead ON memory_jobs (finished_at) WHERE state = 'dead';
-CREATE INDEX jobs_completed ON memory_jobs (tenant_id, job_type, finished_at) WHERE state = 'completed';
+CREATE INDEX jobs_completed ON memory_jobs (finished_at) WHERE state = 'completed';
 COMMENT ON TABLE memory_jobs IS 'Ledger of asynchronous work; pending and failed rows are still to be done, dead ones need a person.';
 COMMENT ON COLUMN memory_jobs.priority IS 'The lower goes first.';
 COMMENT ON COLUMN memory_jobs.subject_id IS 'What the work is about: the memory for enrich_and_embed and index, else by job_type.';
@@ -74,7 +74,8 @@ END $$;
 CREATE TRIGGER jobs_wake_waiters AFTER INSERT ON memory_jobs FOR EACH STATEMENT EXECUTE FUNCTION wake_job_waiters();
 
 -- Depth of the queue by type and state, and since when the oldest waits (nothing completed or dead does): of a tenant for
--- memory_app, of all for memory_pipeline. One branch for each partial index.
+-- memory_app, of all for memory_pipeline. One branch for each partial index. Completed ones are those of the last ten
+-- minutes: there are millions of the others, and this is asked every few seconds.
 CREATE FUNCTION get_memory_job_stats()
     RETURNS TABLE (job_type text, state text, jobs bigint, oldest_age interval)
     LANGUAGE sql STABLE
@@ -96,10 +97,20 @@ BEGIN ATOMIC
     UNION ALL
     SELECT j.job_type, 'completed', count(*), NULL::interval
     FROM memory_jobs j
-    WHERE j.state = 'completed'
+    WHERE j.state = 'completed' AND j.finished_at > clock_timestamp() - interval '10 minutes'
     GROUP BY j.job_type
     ORDER BY 1, 2;
 END;
 
 GRANT SELECT, INSERT ON memory_jobs TO memory_app, memory_pipeline;
 GRANT UPDATE, DELETE, MAINTAIN ON memory_jobs TO memory_pipeline;
+-- With a conversation go the buffered writes to it that were refused: they hold what was said.
+GRANT DELETE ON memory_jobs TO memory_app;
+
+-- Workers that are there: each renews its row every few seconds, and removes it when it stops.
+CREATE TABLE worker_heartbeats (
+    worker   text PRIMARY KEY,
+    seen_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE worker_heartbeats IS 'Workers and when they were last seen, by the database''s clock.';
+GRANT SELECT, INSERT, UPDATE, DELETE ON worker_heartbeats TO memory_pipeline;

@@ -16,9 +16,6 @@ JobType = Literal["enrich_and_embed", "index", "detect_relations", "summarize", 
 JobState = Literal["pending", "processing", "completed", "failed", "dead"]
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 JOB_STATES: tuple[JobState, ...] = get_args(JobState)
-WORKER_TYPES: tuple[JobType, ...] = tuple(kind for kind in JOB_TYPES if kind != "replay_write")
-"""What a worker does. A `replay_write` row is written done or dead by the replay of the write buffer."""
-
 LEASE_EXPIRED = "LeaseExpired"
 """Error class of an attempt that was never answered: its worker died, hung, or lost its way to Postgres."""
 

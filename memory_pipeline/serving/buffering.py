@@ -192,6 +192,20 @@ def _replay_entry(entry: BufferedWrite, standing: replays.Standing, write: Write
         return _Refusal(type(error).__name__, f"failed {TRIES} times: {error}")
 
 
+def write_refused(database: Database, entry: BufferedWrite, write: Write) -> None:
+    """Write a request that was refused when it was replayed, and is to be tried again. database: as memory_pipeline.
+
+    Raises ForbiddenError where its user may still not write, and as `write` does.
+    """
+    with database.transaction() as connection:
+        standing = replays.standing(connection, entry)
+    if problem := _problem(entry, standing):
+        raise ForbiddenError(f"{problem}.")
+    write(entry)
+    with database.transaction() as connection:
+        replays.forget_request(connection, entry)
+
+
 def _problem(entry: BufferedWrite, standing: replays.Standing) -> str | None:
     """Why a request that was allowed when it came may no longer be written; None where it may."""
     if standing.tenant != "active":

@@ -31,6 +31,9 @@ from memory_pipeline.stores.redis.conversations import (
     Ticket,
 )
 
+DELETION_SECONDS = 60.0
+"""A long conversation takes its time: its memories, vectors and edges go one by one."""
+
 
 def read(
     database: Database,
@@ -98,7 +101,7 @@ def delete(
         return deleted
 
     try:
-        deleted = database.in_tenant(principal.tenant_id, work)
+        deleted = database.in_tenant(principal.tenant_id, work, statement_seconds=DELETION_SECONDS)
     except StoreUnavailableError:
         # It may have been committed: the announcement keeps the cached copy from being read.
         raise

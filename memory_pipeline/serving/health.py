@@ -68,7 +68,10 @@ def look(check: Callable[[], str]) -> StoreHealth:
 
 
 class Remembered:
-    """The last report, made anew once a second at most: asking for it in a flood costs the stores nothing."""
+    """The last report, made anew once a second at most: asking for it in a flood costs the stores nothing.
+
+    While one caller makes it the others get the one before, however long that takes.
+    """
 
     def __init__(self, make: Callable[[], HealthReport]) -> None:
         self._make = make
@@ -77,8 +80,15 @@ class Remembered:
         self._made_at = 0.0
 
     def get(self) -> HealthReport:
-        with self._lock:
-            if self._report is None or time.monotonic() - self._made_at > _FRESH_SECONDS:
-                self._report = self._make()
-                self._made_at = time.monotonic()
+        report = self._report
+        if report is not None and time.monotonic() - self._made_at <= _FRESH_SECONDS:
+            return report
+        if not self._lock.acquire(blocking=report is None):
+            assert report is not None
+            return report
+        try:
+            self._report = self._make()
+            self._made_at = time.monotonic()
             return self._report
+        finally:
+            self._lock.release()

@@ -18,6 +18,7 @@ import msgspec
 from memory_pipeline.model.errors import RecordRefusedError
 from memory_pipeline.model.records import IncomingMessage, Rejection, Role
 from memory_pipeline.serving.rows import identity_of, incoming_row, speaker_of
+from memory_pipeline.stores.postgres.conversations import owe_invalidations
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.messages import (
     ConversationRow,
@@ -182,7 +183,13 @@ def _write(database: Database, tenant_id: UUID, batch: Batch, actor: str, correl
     def insert(connection: Connection) -> Inserted:
         conversations = [conversation for _turn, conversation in batch.conversations.values()]
         rows = [row for row, _origin in batch.rows.values()]
-        return insert_messages(connection, conversations, rows, actor=actor, correlation_id=correlation_id)
+        outcome = insert_messages(connection, conversations, rows, actor=actor, correlation_id=correlation_id)
+        if outcome.inserted:
+            # A conversation that was there before may be cached; an import knows nothing of Redis.
+            known = [UUID(conversation_id) for conversation_id in batch.conversations]
+            older = [each for each in known if each not in outcome.new_conversations]
+            owe_invalidations(connection, tenant_id, older)
+        return outcome
 
     try:
         outcome = database.in_tenant(tenant_id, insert)

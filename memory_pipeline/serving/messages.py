@@ -6,8 +6,10 @@ again changes nothing and answers the same; another message under its name is a 
 
 from __future__ import annotations
 
+import traceback
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -16,6 +18,7 @@ import structlog
 
 from memory_pipeline.model import ids
 from memory_pipeline.model.errors import (
+    BusyError,
     ConflictError,
     InvalidRequestError,
     MemoryPipelineError,
@@ -23,7 +26,7 @@ from memory_pipeline.model.errors import (
     StoreUnavailableError,
 )
 from memory_pipeline.model.identity import Principal
-from memory_pipeline.model.records import IncomingMessage, Role
+from memory_pipeline.model.records import BufferedWrite, IncomingMessage, Role
 from memory_pipeline.model.validation import Limits, Problem, check_id, check_message
 from memory_pipeline.model.window import NamedMemory
 from memory_pipeline.serving.rows import episode_of, identity_of, incoming_row, speaker_of
@@ -40,6 +43,7 @@ from memory_pipeline.stores.postgres.messages import (
     insert_messages,
     stored_messages,
 )
+from memory_pipeline.stores.postgres.tenants import display_name_of
 from memory_pipeline.stores.redis.conversations import Announcement, ConversationCache
 
 log = structlog.get_logger(__name__)
@@ -48,6 +52,8 @@ MAX_MESSAGES = 1_000
 MAX_CLIENT_ID_CHARACTERS = 400
 """With the user's id in front it is a source id, of at most 512."""
 _TRIES = 3
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 Result = TypeVar("Result")
 
@@ -106,12 +112,13 @@ def scoped(user_id: UUID, name: str) -> str:
 
 
 def prepare(user_id: UUID, posted: Sequence[NewMessage], limits: Limits, arrived_at: datetime) -> list[IncomingMessage]:
-    """Return the messages with every field filled in; their order is their position.
+    """Return the messages with every field filled in.
 
     Raises InvalidRequestError for the first that can't be taken, saying which. Nothing is to be stored then.
     """
     messages = []
-    for position, new in enumerate(posted):
+    first_position = positions_from(arrived_at)
+    for number, new in enumerate(posted):
         message_name = uuid4().hex if new.id is None else new.id
         problem = _check_client_id("message id", message_name) or _check_client_id(
             "conversation id", new.conversation_id
@@ -123,7 +130,7 @@ def prepare(user_id: UUID, posted: Sequence[NewMessage], limits: Limits, arrived
             role=new.role,
             content=new.content,
             sent_at=new.sent_at or arrived_at,
-            position=position,
+            position=first_position + number,
             speaker=new.speaker,
             conversation_title=new.conversation_title,
             project=new.project,
@@ -131,9 +138,17 @@ def prepare(user_id: UUID, posted: Sequence[NewMessage], limits: Limits, arrived
         )
         problem = problem or check_message(message, limits)
         if problem:
-            raise InvalidRequestError(f"messages[{position}]: {problem.reason}; {problem.remedy}.")
+            raise InvalidRequestError(f"messages[{number}]: {problem.reason}; {problem.remedy}.")
         messages.append(message)
     return messages
+
+
+def positions_from(arrived_at: datetime) -> int:
+    """Return the position of a request's first message: messages that carry the same time keep the order they came in,
+    across requests too. A request has fewer messages than lie between two microseconds.
+    """
+    # In whole numbers: as a float, two times a microsecond apart may come out alike.
+    return (arrived_at - _EPOCH) // _MICROSECOND * 1024
 
 
 def _check_client_id(name: str, text: str) -> Problem | None:
@@ -197,14 +212,16 @@ def write(
     except MemoryPipelineError:
         cache.withdraw(announcement)
         raise
+    by_conversation: dict[UUID, list[StoredMessage]] = defaultdict(list)
+    for row in stored:
+        by_conversation[row.conversation_id].append(row)
     for conversation_id in conversation_ids:
-        of_it = [row for row in stored if row.conversation_id == conversation_id]
         created_at = outcome.new_conversations.get(conversation_id)
         described = conversations[conversation_id.hex]
         cache.append(
             conversation_id,
             announcement,
-            [cache_message(row) for row in of_it],
+            [cache_message(row) for row in by_conversation[conversation_id]],
             created=None if created_at is None else cache_owner(owner.tenant_id, _conversation(described, created_at)),
         )
     by_key = {(row.source, row.source_message_id): row for row in stored}
@@ -275,7 +292,21 @@ def ingest_block(
         refresh(named)
     except MemoryPipelineError as error:
         log.error("memories_left_pending", memories=len(named), error=type(error).__name__, message=str(error))
+    except Exception as error:  # noqa: BLE001 - the messages are stored, whatever a plugin raises
+        places = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+        log.error("memories_left_pending", memories=len(named), error=type(error).__name__, places=places[-4:])
     return written
+
+
+def write_buffered(database: Database, cache: ConversationCache, entry: BufferedWrite, *, with_jobs: bool) -> Written:
+    """Write a request that waited in the write buffer, as it would have been written. Raises as `write` does."""
+    with database.tenant_transaction(entry.tenant_id) as connection:
+        display_name = display_name_of(connection, entry.tenant_id, entry.user_id)
+    owner = MessageOwner(entry.tenant_id, entry.user_id, display_name)
+    actor = f"user:{entry.user_id}"
+    return write(
+        database, cache, owner, entry.messages, actor=actor, correlation_id=entry.correlation_id, with_jobs=with_jobs
+    )
 
 
 def buffered(owner: MessageOwner, messages: Sequence[IncomingMessage]) -> list[TakenMessage]:
@@ -299,7 +330,9 @@ def _in_tenant(database: Database, tenant_id: UUID, work: Callable[[Connection],
         except ReferenceGoneError:
             # Somebody deletes the conversation right now; the next try makes it anew.
             if attempt == _TRIES:
-                raise
+                raise BusyError(
+                    "the conversation is deleted again and again while this is written: send it again later."
+                ) from None
         except RecordRefusedError as error:
             raise InvalidRequestError(f"a message can't be stored: {error}") from error
     raise AssertionError("not reached")

@@ -15,7 +15,8 @@ import msgspec
 import structlog
 
 from memory_pipeline import metrics
-from memory_pipeline.model.errors import SettingsError, StoreUnavailableError
+from memory_pipeline.model.errors import BusyError, SettingsError, StoreUnavailableError
+from memory_pipeline.model.flags import Flag
 from memory_pipeline.model.identity import Principal
 from memory_pipeline.model.records import BufferedWrite, IncomingMessage
 from memory_pipeline.model.validation import Limits
@@ -34,6 +35,7 @@ from memory_pipeline.serving.sessions import Sessions
 from memory_pipeline.serving.tokens import TokenVerifier
 from memory_pipeline.serving.wiring import Wiring
 from memory_pipeline.settings import Settings
+from memory_pipeline.stages.flags import FeatureFlags
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.plugin_permissions import PluginGate
 from memory_pipeline.stages.refresh import refresh
@@ -41,8 +43,12 @@ from memory_pipeline.stages.refusals import RefusalLog
 from memory_pipeline.stores.postgres.conversations import Deleted, owed_invalidations, settle_invalidations
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.directory import delete_expired_sessions
-from memory_pipeline.stores.postgres.job_reports import job_stats
-from memory_pipeline.stores.postgres.tenants import display_name_of
+from memory_pipeline.stores.postgres.job_reports import (
+    WORKER_SEEN_SECONDS,
+    job_stats,
+    require_writable,
+    workers_seen,
+)
 from memory_pipeline.stores.redis.buffer import WriteBuffer
 from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
@@ -51,10 +57,11 @@ log = structlog.get_logger(__name__)
 
 _POOL_WAIT_SECONDS = 2.0
 _STATEMENT_SECONDS = 5.0
-_WRITER_SECONDS = 12.0
-"""From the announcement to the end of a transaction there are two statements at most."""
+_WRITER_SECONDS = 30.0
+"""Longer than a transaction may take (twice a statement, by the server's clock), and than the client waits for it."""
 _INVALIDATIONS_AT_ONCE = 500
 _CLEAN_SECONDS = 600.0
+_REFRESH_WAIT_SECONDS = 10.0
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -87,6 +94,9 @@ class Services:
                     wait_seconds=_POOL_WAIT_SECONDS,
                 )
             )
+            self.flags = FeatureFlags(self._background, settings)
+            self.flags.refresh()
+            self.pipeline.flags = self.flags
             self._auth_database = opening.enter_context(self._app_database(settings.auth_pool_size))
             self.redis = opening.enter_context(
                 RedisManager(_required(settings.redis_url, "MEMORY_REDIS_URL"), cache_url=settings.redis_cache_url)
@@ -119,6 +129,8 @@ class Services:
             self._replayer = Replayer(self.buffer, self._background, self._replay)
             self._replayer.start()
             opening.callback(self._replayer.stop)
+            # Requests look at what was read last: none of them waits for a Postgres that is away.
+            opening.enter_context(Chores({"feature_flags": self.flags.refresh}))
             opening.enter_context(Chores({"cache_invalidations": self._settle_invalidations}))
             opening.enter_context(Chores({"gauges": self._sample_gauges}, SAMPLE_SECONDS))
             opening.enter_context(Chores({"expired_sessions": self._forget_expired_sessions}, _CLEAN_SECONDS))
@@ -143,22 +155,18 @@ class Services:
 
     # -- what requests ask for --
 
-    def require(self, principal: Principal, permission: str, correlation_id: UUID | None = None) -> None:
+    def require(self, principal: Principal, permission: str, correlation_id: UUID) -> None:
         """Raise ForbiddenError where the user lacks a permission."""
         require_permission(principal, permission, self._refusals, correlation_id=correlation_id)
 
     def require_enabled(self) -> None:
         """Raise where the whole system is switched off."""
-        if not self.settings.system_enabled:
-            raise StoreUnavailableError("the system is switched off (MEMORY_SYSTEM_ENABLED=false).")
+        if not self.flags.enabled(Flag.SYSTEM):
+            raise StoreUnavailableError("the system is switched off (MEMORY_SYSTEM_ENABLED is false).")
 
     def post_messages(self, principal: Principal, posted: Sequence[NewMessage], correlation_id: UUID) -> Taken:
         """Store messages, or buffer them while Postgres is away."""
         self.require(principal, "messages:write", correlation_id)
-        if not self.settings.worker_enabled:
-            # Here the plugins run on behalf of the user, within the request.
-            for plugin in self._request_plugins:
-                self._plugins.require(principal, plugin, correlation_id=correlation_id)
         now = datetime.now(UTC)
         limits = Limits.at(
             now,
@@ -168,7 +176,7 @@ class Services:
         prepared = messages.prepare(principal.user_id, posted, limits, now)
         owner = MessageOwner.of(principal)
         try:
-            written = self._write(owner, prepared, principal.actor, correlation_id)
+            written = self._write(owner, prepared, principal.actor, correlation_id, principal)
         except StoreUnavailableError as error:
             log.warning("postgres_away", message=str(error))
             self._buffer(principal, prepared, limits, now, correlation_id)
@@ -179,17 +187,19 @@ class Services:
         return Taken("durable", correlation_id, written.taken)
 
     def read_conversation(
-        self, principal: Principal, conversation_id: UUID, limit: int, before_id: UUID | None
+        self, principal: Principal, conversation_id: UUID, limit: int, before_id: UUID | None, correlation_id: UUID
     ) -> bytes:
         """Return a conversation with its newest messages, as JSON."""
-        self.require(principal, "conversations:read")
+        self.require(principal, "conversations:read", correlation_id)
         return conversations.read(
             self.database, self.cache, principal, conversation_id, limit=limit, before_id=before_id
         )
 
-    def list_conversations(self, principal: Principal, limit: int, after_id: UUID | None) -> bytes:
+    def list_conversations(
+        self, principal: Principal, limit: int, after_id: UUID | None, correlation_id: UUID
+    ) -> bytes:
         """Return a page of the user's conversations, as JSON."""
-        self.require(principal, "conversations:read")
+        self.require(principal, "conversations:read", correlation_id)
         return conversations.list_page(self.database, principal, limit, after_id)
 
     def delete_conversation(self, principal: Principal, conversation_id: UUID, correlation_id: UUID) -> Deleted:
@@ -212,11 +222,25 @@ class Services:
 
     # -- writing --
 
+    @property
+    def _enriches_at_once(self) -> bool:
+        """Whether ingest does the worker's work itself: MEMORY_WORKER_ENABLED is false, and no flag keeps it from that.
+
+        Where one does, a job says what there is to do when that flag is on again.
+        """
+        stages = (Flag.SYSTEM, Flag.ENRICHMENT, Flag.EMBEDDING)
+        return not self.settings.worker_enabled and all(self.flags.enabled(flag) for flag in stages)
+
     def _write(
-        self, owner: MessageOwner, prepared: Sequence[IncomingMessage], actor: str, correlation_id: UUID
+        self,
+        owner: MessageOwner,
+        prepared: Sequence[IncomingMessage],
+        actor: str,
+        correlation_id: UUID,
+        principal: Principal | None = None,
     ) -> messages.Written:
         """Write through one of two doors: by a job for the worker, or enriched and indexed before this returns."""
-        if self.settings.worker_enabled:
+        if not self._enriches_at_once:
             return messages.ingest_block_async(
                 self.database, self.cache, owner, prepared, actor=actor, correlation_id=correlation_id
             )
@@ -227,13 +251,24 @@ class Services:
             prepared,
             actor=actor,
             correlation_id=correlation_id,
-            refresh=self._refresh,
+            refresh=lambda memories: self._refresh(memories, principal, correlation_id),
         )
 
-    def _refresh(self, memories: Sequence[NamedMemory]) -> None:
+    def _refresh(self, memories: Sequence[NamedMemory], principal: Principal | None, correlation_id: UUID) -> None:
+        """Run the stages on memories within a request, on behalf of who asks.
+
+        Raises BusyError where others do so for too long, ForbiddenError where the user may not run a plugin.
+        """
+        if principal is not None:
+            for plugin in self._request_plugins:
+                self._plugins.require(principal, plugin, correlation_id=correlation_id)
         # One at a time: the embedder uses every core there is, and two would only wait for each other.
-        with self._refreshing:
+        if not self._refreshing.acquire(timeout=_REFRESH_WAIT_SECONDS):
+            raise BusyError("other requests are being enriched; these memories are left to the pipeline.")
+        try:
             refresh(self.pipeline, NamedMemories.of(memories))
+        finally:
+            self._refreshing.release()
 
     def _buffer(
         self,
@@ -260,10 +295,9 @@ class Services:
 
     def _replay(self, entry: BufferedWrite) -> int:
         """Write a buffered request as the direct path does; return how many of its messages were new."""
-        with self._background.tenant_transaction(entry.tenant_id) as connection:
-            display_name = display_name_of(connection, entry.tenant_id, entry.user_id)
-        owner = MessageOwner(entry.tenant_id, entry.user_id, display_name)
-        return self._write(owner, entry.messages, f"user:{entry.user_id}", entry.correlation_id).inserted
+        return messages.write_buffered(
+            self.database, self.cache, entry, with_jobs=self.settings.worker_enabled
+        ).inserted
 
     # -- chores and health --
 
@@ -276,10 +310,12 @@ class Services:
             delete_expired_sessions(connection)
 
     def _settle_invalidations(self) -> None:
-        """Have the cache let go of conversations that were written while Redis did not answer."""
-        with self._background.transaction() as connection:
-            owed = owed_invalidations(connection, _INVALIDATIONS_AT_ONCE)
-        if owed and self.cache.drop([conversation_id for _id, conversation_id in owed]):
+        """Have the cache let go of conversations that were written without its knowledge."""
+        while True:
+            with self._background.transaction() as connection:
+                owed = owed_invalidations(connection, _INVALIDATIONS_AT_ONCE)
+            if not owed or not self.cache.drop({conversation_id for _id, conversation_id in owed}):
+                return
             with self._background.transaction() as connection:
                 settle_invalidations(connection, [invalidation_id for invalidation_id, _conversation in owed])
 
@@ -289,25 +325,36 @@ class Services:
             "redis": look(self._redis_health),
             "chroma": look(self._chroma_health),
         }
+        queue, worker_running = None, False
+        if stores["postgres"].ok:
+            try:
+                queue, worker_running = self._queue()
+            except StoreUnavailableError as error:
+                stores["postgres"] = StoreHealth(False, str(error))
+            except BusyError as error:
+                log.warning("queue_not_counted", message=str(error))
         for name, store in stores.items():
             metrics.store_up.labels(name).set(store.ok)
-        queue = self._queue_stats() if stores["postgres"].ok else None
         wiring = self._wiring.report
         buffer = self._buffer_stats()
         return HealthReport(
             ok=stores["postgres"].ok and wiring.ok and not buffer.get("alarm"),
-            system_enabled=self.settings.system_enabled,
+            system_enabled=self.flags.enabled(Flag.SYSTEM),
             worker_enabled=self.settings.worker_enabled,
-            worker_running=any(other.process == "worker" for other in wiring.others),
+            worker_running=worker_running,
             stores=stores,
             queue_stats=queue,
             cache=self.cache_stats(),
             buffer=buffer,
-            wiring={"result": wiring.result, "message": wiring.message, "fingerprint": str(wiring.fingerprint)},
+            # Both places are named where they differ; else nobody without a token has to know any.
+            wiring={"result": wiring.result, "others": len(wiring.others)}
+            | ({} if wiring.ok else {"message": wiring.message}),
         )
 
     def _postgres_health(self) -> str:
         self._background.ping()
+        with self._background.transaction() as connection:
+            require_writable(connection)
         return "answers as memory_pipeline"
 
     def _redis_health(self) -> str:
@@ -322,12 +369,14 @@ class Services:
         self.pipeline.chroma.heartbeat()
         return "answers"
 
-    def _queue_stats(self) -> QueueReport:
+    def _queue(self) -> tuple[QueueReport, bool]:
+        """Jobs by state, and whether a worker is there."""
+        counts = Counter[str]()
         with self._background.transaction() as connection:
-            counts = Counter[str]()
             for stat in job_stats(connection):
                 counts[stat.state] += stat.jobs
-        return QueueReport(**counts)
+            workers = workers_seen(connection, WORKER_SEEN_SECONDS)
+        return QueueReport(**counts), workers > 0
 
     def _buffer_stats(self) -> Mapping[str, Any]:
         enabled = self.settings.buffer_enabled

@@ -136,6 +136,7 @@ class Sessions:
                 raise
             if present != session:
                 self._redis.drop_values(key)
+            self._refresh_profile(present)
             return present
         return session
 
@@ -191,15 +192,24 @@ class Sessions:
             if now < self._not_told_until:
                 return False
             self._told(hash_, now)
-            return told_at is not None
+            return True
 
     # -- users --
 
     def _profile(self, session: Session) -> Profile:
+        # Renewed with each use: while Postgres is away those who are at work go on. It is read anew every few minutes.
         key = keys.auth(session.user_id)
-        profile = self._redis.get_value(key, Profile, cache="auth")
+        profile = self._redis.get_value(key, Profile, cache="auth", renewed_seconds=keys.AUTH.seconds)
         if profile is not None and profile.tenant_id == session.tenant_id:
             return profile
+        return self._read_profile(session)
+
+    def _refresh_profile(self, session: Session) -> None:
+        """Have the next look at a user's profile come from Postgres, should a change of it not have reached Redis."""
+        self._redis.drop_values(keys.auth(session.user_id))
+
+    def _read_profile(self, session: Session) -> Profile:
+        key = keys.auth(session.user_id)
         started = time.monotonic()
         with self._database.tenant_transaction(session.tenant_id) as connection:
             profile = read_profile(connection, session.tenant_id, session.user_id)

@@ -10,9 +10,11 @@ import msgspec
 import numpy as np
 
 from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
-from memory_pipeline.model.window import DayWindow, Progress, Selection, no_progress
+from memory_pipeline.model.limits import Requester
+from memory_pipeline.model.window import DayWindow, NamedMemories, Progress, Selection, no_progress
 from memory_pipeline.providers.base import Embedder, Vectors
 from memory_pipeline.providers.vectors import unit_vectors
+from memory_pipeline.stages.rate_limits import RateLimits
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.due import DueMemory, due_batches
 from memory_pipeline.stores.postgres.embeddings import (
@@ -45,6 +47,10 @@ class EmbedReport(msgspec.Struct):
     reused: int = 0
     """Vectors copied because the same text was embedded before."""
     failed: int = 0
+    limited: int = 0
+    """Memories left for later because their tenant or user is over a rate limit."""
+    waits: dict[tuple[UUID, UUID], float] = msgspec.field(default_factory=dict)
+    """Of named memories and their facts, by tenant and memory: how many seconds until it is their turn."""
     refused_tenants: list[UUID] = msgspec.field(default_factory=list)
     """Tenants with memories to embed who do not permit the embedder."""
     seconds: float = 0.0
@@ -56,16 +62,20 @@ def embed(
     selection: Selection,
     *,
     plugin: str,
+    limits: RateLimits | None = None,
     progress: Progress = no_progress,
     batch_texts: int = BATCH_TEXTS,
+    fail_fast: bool = False,
 ) -> EmbedReport:
     """Give every memory of the window, and every summary of its weeks, a vector. One transaction a batch.
 
     Of named memories: each of them, and every fact found in them. Memories of tenants for whom `plugin` (the embedder's
-    name in the plugin registry) may not run stay without.
+    name in the plugin registry) may not run stay without, and so do those over a rate limit (`limits` None: there is
+    none) where `plugin` costs money; copies of vectors that are there already cost nothing.
 
     Raises ProviderUnavailableError where the model can't be used, or refuses whatever it is given; batches made before
-    are kept.
+    are kept. With `fail_fast` a text that can't be embedded raises its ProviderError, and nothing goes to the dead
+    letters.
     """
     report = EmbedReport()
     started = time.monotonic()
@@ -86,17 +96,43 @@ def embed(
             copied = reuse_embeddings(connection, embedder.model, due)
             known = set(copied)
             new = [memory for memory in due if (memory.tenant_id, memory.memory_id) not in known]
+            if limits is not None:
+                new, waiting = _admitted(limits, connection, plugin, new)
+                report.limited += len(waiting)
+                if isinstance(selection, NamedMemories):
+                    report.waits |= waiting
             made, failures, embedded = _embed_batch(embedder, new)
+            if failures and fail_fast:
+                raise _first(failures)
             write_embeddings(connection, embedder.model, made)
             if failures:
                 mark_failed(connection, failures)
-        report.memories += len(due) - len(failures)
+        report.memories += len(known) + len(new) - len(failures)
         report.texts_embedded += embedded
         report.reused += len(copied) + len(made) - embedded
         report.failed += len(failures)
         progress(len(due))
     report.seconds = time.monotonic() - started
     return report
+
+
+def _admitted(
+    limits: RateLimits, connection: Connection, plugin: str, memories: Sequence[Unembedded]
+) -> tuple[list[Unembedded], dict[tuple[UUID, UUID], float]]:
+    """Return those that may be embedded now, and of the others, by tenant and memory, how many seconds they wait."""
+    requesters = [Requester(memory.tenant_id, memory.user_id) for memory in memories]
+    answers = list(zip(memories, limits.admit(connection, "embedding", plugin, requesters), strict=True))
+    waiting = {(memory.tenant_id, memory.memory_id): seconds for memory, seconds in answers if seconds}
+    return [memory for memory, seconds in answers if not seconds], waiting
+
+
+def _first(failures: Sequence[Failure]) -> ProviderError:
+    """Return the error of the first failure, which names its memory."""
+    first = failures[0]
+    return ProviderError(
+        f"memory {first.memory_id} of tenant {first.tenant_id} can't be embedded ({first.failure_class}): "
+        f"{first.failure_text} The run ends because MEMORY_FAIL_FAST is set."
+    )
 
 
 def _embed_batch(embedder: Embedder, due: Sequence[Unembedded]) -> tuple[list[MadeEmbedding], list[Failure], int]:

@@ -57,11 +57,13 @@ def enrich(
     plugin: str,
     progress: Progress = no_progress,
     batch_episodes: int = BATCH_EPISODES,
+    fail_fast: bool = False,
 ) -> EnrichReport:
     """Read every message of the selection that this version of the enricher has not read. One transaction a batch.
 
     Messages of tenants for whom `plugin` (the enricher's name in the plugin registry) may not run stay pending.
-    Raises ProviderUnavailableError where the enricher can't be used; what it had not read stays pending.
+    Raises ProviderUnavailableError where the enricher can't be used; what it had not read stays pending. With
+    `fail_fast` whatever the enricher raises at a message is raised here, and nothing goes to the dead letters.
     """
     report = EnrichReport()
     started = time.monotonic()
@@ -80,7 +82,7 @@ def enrich(
                 episodes = take_unenriched(connection, name, plugin, batch)
                 if not episodes:  # another run has read them, or holds them
                     continue
-                read, facts, failures = _read(enricher, episodes)
+                read, facts, failures = _read(enricher, episodes, fail_fast=fail_fast)
                 written, withdrawn = write_facts(connection, name, read, facts)
                 if failures:
                     mark_failed(connection, failures)
@@ -97,7 +99,7 @@ def enrich(
 
 
 def _read(
-    enricher: Enricher, episodes: list[UnreadEpisode]
+    enricher: Enricher, episodes: list[UnreadEpisode], *, fail_fast: bool
 ) -> tuple[list[UnreadEpisode], list[FoundFact], list[Failure]]:
     read: list[UnreadEpisode] = []
     facts: list[FoundFact] = []
@@ -107,7 +109,10 @@ def _read(
             found = [_fact(episode, enricher.name, draft) for draft in enricher.enrich(_turn(episode))]
         except ProviderUnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the record keeps the reason
+        except Exception as error:  # a plugin may raise anything; the record keeps the reason
+            if fail_fast:
+                error.add_note(f"memory {episode.memory_id} of tenant {episode.tenant_id} (MEMORY_FAIL_FAST)")
+                raise
             failures.append(Failure.of(episode.tenant_id, episode.memory_id, error))
             continue
         read.append(episode)

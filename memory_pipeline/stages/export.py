@@ -1,68 +1,127 @@
-"""Export: from Postgres to the Parquet lake, all tables of one export out of one snapshot.
-
-The next step, from the lake to the DuckDB file, is `memory_pipeline.stores.duckdb.publish.publish_duckdb`.
-"""
+"""Export: from Postgres to the Parquet lake, all tables out of one snapshot, and on to the DuckDB files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from functools import partial
 from pathlib import Path
+from threading import Lock
+from uuid import UUID
 
+from memory_pipeline.model.errors import ExportError, SettingsError
 from memory_pipeline.model.window import DayWindow, Progress, no_progress
-from memory_pipeline.stores.lake import (
-    DAILY_TABLES,
-    DIMENSIONS,
-    LakeReport,
-    require_table,
-    write_days,
-    write_whole,
-)
-from memory_pipeline.stores.postgres.export import Snapshot, snapshot
+from memory_pipeline.settings import Settings
+from memory_pipeline.stores.duckdb.publish import ExportReport, Scope, publish_duckdb
+from memory_pipeline.stores.duckdb.traces import files_naming
+from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS, LEDGERS, LakeReport, exporting, require_table
+from memory_pipeline.stores.lake.manifest import statement_digest
+from memory_pipeline.stores.postgres.export import export_statement, snapshot
+
+_EVERY_DAY = DayWindow(date.min, date.max)
+_READERS = 2
+"""Tables read at once: while one waits for Postgres, the other is compressed."""
 
 
 def export_lake(
     pipeline_url: str,
-    window: DayWindow,
+    window: DayWindow | None,
     lake_root: Path,
     progress: Progress = no_progress,
     *,
     daily_tables: Sequence[str] = DAILY_TABLES,
     dimensions: Sequence[str] = DIMENSIONS,
 ) -> list[LakeReport]:
-    """Export the days of `window` of every daily table, and the dimensions whole, as they are at one moment.
+    """Bring the lake to one moment of Postgres: the days of `window`, those exported before, ledgers and dimensions.
 
-    `progress` counts rows. Running it again changes no file unless rows changed. Raises StoreUnavailableError,
-    SchemaVersionError, ExportError.
+    Only files whose rows changed are read and written, and all of them are switched together; `window` None asks for
+    no day that is not there yet. `progress` counts rows, from several threads but one at a time. Raises
+    StoreUnavailableError, SchemaVersionError, ExportError; then the lake is as it was.
     """
     for table in daily_tables:
         require_table(table, DAILY_TABLES)
     for table in dimensions:
         require_table(table, DIMENSIONS)
-    with snapshot(pipeline_url) as source:
-        reports = [_export_dimension(source, table, lake_root, progress) for table in dimensions]
-        reports += [_export_days(source, table, window, lake_root, progress) for table in daily_tables]
+    lock = Lock()
+
+    def counted(rows: int) -> None:
+        with lock:
+            progress(rows)
+
+    with exporting(lake_root) as export, snapshot(pipeline_url) as source:
+        present = source.fingerprints()
+
+        def write(table: str) -> LakeReport:
+            return export.write(
+                table,
+                source.source,
+                statement_digest(export_statement(table)),
+                present.get(table, {}),
+                _EVERY_DAY if table in LEDGERS else window,
+                partial(source.read, table),
+                counted,
+            )
+
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="lake") as readers:
+            reports = list(readers.map(write, [*dimensions, *daily_tables]))
+        export.commit()
     return reports
 
 
 def export_lake_table(
-    pipeline_url: str, table: str, window: DayWindow, lake_root: Path, progress: Progress = no_progress
+    pipeline_url: str, table: str, window: DayWindow | None, lake_root: Path, progress: Progress = no_progress
 ) -> LakeReport:
-    """Export the days of `window` of one daily table, in a snapshot of its own. Otherwise as `export_lake`."""
+    """Export one daily table, in a snapshot of its own. Otherwise as `export_lake`."""
     (report,) = export_lake(pipeline_url, window, lake_root, progress, daily_tables=[table], dimensions=[])
     return report
 
 
 def export_dimensions(pipeline_url: str, lake_root: Path, progress: Progress = no_progress) -> list[LakeReport]:
     """Export tenants, users and conversations whole, in one snapshot. Otherwise as `export_lake`."""
-    with snapshot(pipeline_url) as source:
-        return [_export_dimension(source, table, lake_root, progress) for table in DIMENSIONS]
+    return export_lake(pipeline_url, None, lake_root, progress, daily_tables=[])
 
 
-def _export_days(source: Snapshot, table: str, window: DayWindow, root: Path, progress: Progress) -> LakeReport:
-    with source.read(table, window) as batches:
-        return write_days(root, table, window, batches, progress)
+def consumer_scopes(settings: Settings) -> dict[str, Scope]:
+    """Return what each consumer of MEMORY_EXPORT_CONSUMERS may see. Raises SettingsError for a mask without its key."""
+    key = settings.export_mask_key
+    masked = sorted(name for name, consumer in settings.export_consumers.items() if consumer.masked)
+    if masked and key is None:
+        raise SettingsError(
+            f"MEMORY_EXPORT_CONSUMERS masks the files of {', '.join(masked)}, so MEMORY_EXPORT_MASK_KEY has to be set: "
+            "a secret of at least 16 characters."
+        )
+    return {
+        name: Scope(
+            tenant=consumer.tenant,
+            mask_key=key.get_secret_value().encode() if consumer.masked and key is not None else None,
+        )
+        for name, consumer in settings.export_consumers.items()
+    }
 
 
-def _export_dimension(source: Snapshot, table: str, root: Path, progress: Progress) -> LakeReport:
-    with source.read(table) as batches:
-        return write_whole(root, table, batches, progress)
+def publish(settings: Settings, lake_root: Path, exports_root: Path) -> ExportReport:
+    """Publish the lake for everyone and for every consumer. Raises ExportError, SettingsError."""
+    return publish_duckdb(lake_root, exports_root, settings.export_generations, consumer_scopes(settings))
+
+
+def forget_in_exports(
+    settings: Settings, pipeline_url: str, lake_root: Path, exports_root: Path, user_id: UUID
+) -> ExportReport | None:
+    """Take a user who was erased from Postgres out of the lake and out of every published file, old generations too.
+
+    Call it once their rows are gone from Postgres. Other generations than the new one are removed whole: their rows
+    can't be taken out of files that readers have open. Returns None where nothing was ever exported. Raises ExportError
+    where any file still names the user, and as `export_lake` and `publish` do.
+    """
+    if not lake_root.exists() and not exports_root.exists():
+        return None
+    export_lake(pipeline_url, None, lake_root)
+    report = publish_duckdb(lake_root, exports_root, 1, consumer_scopes(settings))
+    left = files_naming(lake_root, exports_root, user_id)
+    if left:
+        raise ExportError(
+            f"user {user_id} is still in {', '.join(str(path) for path in left)}: erase them from Postgres first, "
+            "then again from the exports."
+        )
+    return report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from uuid import UUID, uuid4
@@ -10,12 +10,13 @@ from uuid import UUID, uuid4
 import msgspec
 import numpy as np
 
+from memory_pipeline.failpoints import reached
 from memory_pipeline.model import ids
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.window import DayWindow, Progress
 from memory_pipeline.stages.vector_payload import memory_document, vector_metadata
 from memory_pipeline.stages.vector_reader import PageReader
-from memory_pipeline.stores.chroma import ChromaStore, VectorBatch
+from memory_pipeline.stores.chroma import ChromaStore, CollectionLostError, VectorBatch
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.index import (
     DueVector,
@@ -77,23 +78,40 @@ class Indexer:
 
     def index_tenant(self, tenant_id: UUID, scope: Scope) -> TenantIndexReport:
         """Write and remove what is due of the scope. Raises WriterBusyError where another has the lock for too long."""
-        wait = _WINDOW_WAIT_SECONDS if isinstance(scope, DayWindow) else _NAMED_WAIT_SECONDS
-        with writer_lock(self._database, tenant_id, self._model, wait_seconds=wait) as lock:
-            with self._database.transaction() as connection:
-                live = live_generation(connection, tenant_id, self._model)
+        if isinstance(scope, DayWindow):
+            wait = _WINDOW_WAIT_SECONDS
+            report = self._index_live(tenant_id, scope, wait)
+        else:
+            wait = _NAMED_WAIT_SECONDS
+            try:
+                report = self._index_live(tenant_id, scope, wait)
+            except CollectionLostError:
+                report = None
+        # The rebuild lock must be the first one, so the other is given up before.
+        return report or self._recover(tenant_id, wait) or self.index_tenant(tenant_id, scope)
+
+    def _index_live(self, tenant_id: UUID, scope: Scope, wait_seconds: float) -> TenantIndexReport | None:
+        """Bring the live collection up to date, the first one being made here; None where it is lost.
+
+        For a few memories Chroma is not asked before whether it has it: raises CollectionLostError where it has not.
+        """
+        with writer_lock(self._database, tenant_id, self._model, wait_seconds=wait_seconds) as lock:
+            live = live_generation(lock.connection, tenant_id, self._model)
             if live is None:
                 live = self._begin(tenant_id, "live")
-            if self._usable(live):
-                report = TenantIndexReport()
-                days: list[date] = []
-                if isinstance(scope, DayWindow):
-                    with self._database.transaction() as connection:
-                        days = other_days(connection, live, scope)
-                self._fill(lock, live, scope, report, days)
-                self._remove_surplus(lock, live, scope, report, days)
+            report = TenantIndexReport()
+            if not isinstance(scope, DayWindow):
+                if live.dimension != self._dimension:
+                    return None
+                self._fill_named(lock, live, scope, report)
+                self._remove_surplus(lock, live, scope, report)
                 return report
-        # The rebuild lock must be the first one, so the other is given up before.
-        return self._recover(tenant_id, wait) or self.index_tenant(tenant_id, scope)
+            if not self._usable(live):
+                return None
+            days = other_days(lock.connection, live, scope)
+            self._fill(lock, live, scope, report, days)
+            self._remove_surplus(lock, live, scope, report, days)
+            return report
 
     def rebuild(self, tenant_id: UUID) -> TenantIndexReport:
         with writer_lock(self._database, tenant_id, self._model, "rebuild") as lock:
@@ -174,11 +192,11 @@ class Indexer:
         self,
         lock: WriterLock,
         generation: Generation,
-        scope: Scope,
+        scope: DayWindow,
         report: TenantIndexReport,
         days: Sequence[date] = (),
     ) -> None:
-        """Write all due vectors of the scope and of `days`, page by page.
+        """Write all due vectors of the window and of `days`, page by page.
 
         Postgres reads the next page and marks the last while Chroma works.
         """
@@ -190,14 +208,29 @@ class Indexer:
                 following = postgres.submit(reader.read)
                 lock.check()
                 self._write(generation, page, reader.trusted)
+                reached("before_mark")
                 if marked is not None:
                     marked.result()
                 marked = postgres.submit(self._mark, generation, page)
-                report.added += sum(not row.indexed_version for row in page)
-                report.updated += sum(bool(row.indexed_version) for row in page)
-                self._progress(len(page))
+                self._count(report, page)
             if marked is not None:
                 marked.result()
+
+    def _fill_named(
+        self, lock: WriterLock, generation: Generation, memories: Collection[UUID], report: TenantIndexReport
+    ) -> None:
+        """Write all due vectors of a few memories: one page as a rule, for which threads are not worth their while."""
+        reader = PageReader(self._database, self._chroma, generation, memories, self._documents, self._batch_rows)
+        while page := reader.read():
+            lock.check()
+            self._write(generation, page, reader.trusted)
+            self._mark(generation, page)
+            self._count(report, page)
+
+    def _count(self, report: TenantIndexReport, page: Sequence[DueVector]) -> None:
+        report.added += sum(not row.indexed_version for row in page)
+        report.updated += sum(bool(row.indexed_version) for row in page)
+        self._progress(len(page))
 
     def _write(self, generation: Generation, page: Sequence[DueVector], trusted: bool) -> None:
         new = [row for row in page if trusted and row.indexed_version is None]
@@ -247,8 +280,7 @@ class Indexer:
         """Remove what `find` finds, batch by batch, until a batch is not full: then there is no more."""
         found = self._batch_rows
         while found == self._batch_rows:
-            with self._database.transaction() as connection:
-                surplus = find(connection)
+            surplus = find(lock.connection)
             found = len(surplus)
             if not surplus:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import TYPE_CHECKING, Self
 from memory_pipeline.model.errors import SettingsError
 from memory_pipeline.providers.base import Embedder, Enricher, Summarizer
 from memory_pipeline.settings import Settings
+from memory_pipeline.stages.flags import FeatureFlags
+from memory_pipeline.stages.rate_limits import RateLimits
 from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.redis.limits import HourlyWindows
+from memory_pipeline.stores.redis.manager import RedisManager
 
 if TYPE_CHECKING:
     from memory_pipeline.stores.chroma import ChromaStore
@@ -23,6 +28,8 @@ class Pipeline:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._open = ExitStack()
+        self._opening = threading.Lock()
+        self._windows: HourlyWindows | None = None
 
     @cached_property
     def database(self) -> Database:
@@ -35,6 +42,23 @@ class Pipeline:
         """Postgres as memory_app: the tenant of the transaction, nothing else."""
         url = _required(self.settings.postgres_app_url, "MEMORY_POSTGRES_APP_URL")
         return self._open.enter_context(Database(url, role="memory_app"))
+
+    @cached_property
+    def flags(self) -> FeatureFlags:
+        """What is switched on."""
+        return FeatureFlags(self.database, self.settings)
+
+    @cached_property
+    def rate_limits(self) -> RateLimits:
+        """How much of what costs money may be done; Redis is opened when something has a limit."""
+        return RateLimits(self.settings, self._hourly_windows)
+
+    def _hourly_windows(self) -> HourlyWindows:
+        with self._opening:
+            if self._windows is None:
+                url = _required(self.settings.redis_url, "MEMORY_REDIS_URL")
+                self._windows = HourlyWindows(self._open.enter_context(RedisManager(url)))
+        return self._windows
 
     @cached_property
     def chroma(self) -> ChromaStore:

@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from memory_pipeline.model.errors import MemoryPipelineError
+from memory_pipeline.model.flags import Flag
 from memory_pipeline.model.window import NamedMemories, NamedMemory
 from memory_pipeline.providers.registry import PluginNames, plugin_names
 from memory_pipeline.stages.embed import EmbedReport, embed
@@ -43,6 +44,10 @@ class RefreshState(StrEnum):
     """It or a fact of it is among the dead letters, or the index of its tenant can't be written."""
     REFUSED = "refused"
     """Its tenant does not permit a plugin it needs; it is as it was, and may be tried again once that is permitted."""
+    OFF = "off"
+    """A flag keeps a stage it needs from running; it is as it was, and goes on once that is on again."""
+    LIMITED = "limited"
+    """Its tenant or user is over a rate limit: it is its turn again after `wait_seconds`."""
     HELD = "held"
     """Another run holds it, or it changed meanwhile: try again."""
     UNKNOWN = "unknown"
@@ -59,6 +64,9 @@ class RefreshedMemory(msgspec.Struct, frozen=True):
     plugin: str | None = None
     retryable: bool = False
     """Whether a failure may pass by itself: the index's, not that of a memory among the dead letters."""
+    flags: tuple[Flag, ...] = ()
+    """Those that are off."""
+    wait_seconds: float = 0.0
 
 
 class RefreshReport(msgspec.Struct):
@@ -73,35 +81,49 @@ class RefreshReport(msgspec.Struct):
 
 
 def refresh(pipeline: Pipeline, memories: NamedMemories, *, timings: Timings = no_timings) -> RefreshReport:
-    """Enrich, embed and index the named memories and the facts found in them.
+    """Enrich, embed and index the named memories and the facts found in them, as far as flags let it.
 
     A memory that can't be enriched or embedded fails alone. Raises ProviderUnavailableError and StoreUnavailableError
-    where no memory is to blame; what was done until then is kept, and doing it again finds the rest.
+    where no memory is to blame, and with MEMORY_FAIL_FAST whatever a memory made fail; what was done until then is
+    kept, and doing it again finds the rest.
     """
     started = time.monotonic()
     database, embedder = pipeline.database, pipeline.embedder
     plugins = plugin_names(pipeline.settings)
-    with _timed("enrich", timings):
-        enriched = enrich(database, pipeline.enricher, memories, plugin=plugins.enricher)
-    with _timed("embed", timings):
-        embedded = embed(database, embedder, memories, plugin=plugins.embedder)
-    failures: dict[UUID, MemoryPipelineError] = {}
-    with _timed("index", timings):
-        try:
-            indexed = index_memories(
+    off = _Off(*(pipeline.flags.off(*needed) for needed in ((Flag.ENRICHMENT,), (Flag.EMBEDDING,), ())))
+    enriched, embedded, indexed = EnrichReport(), EmbedReport(), IndexReport()
+    fail_fast = pipeline.settings.fail_fast
+    if not off.enrichment:
+        with _timed("enrich", timings):
+            enriched = enrich(database, pipeline.enricher, memories, plugin=plugins.enricher, fail_fast=fail_fast)
+    if not off.embedding:
+        with _timed("embed", timings):
+            embedded = embed(
                 database,
-                pipeline.chroma,
-                embedder.model,
-                embedder.dimension,
+                embedder,
                 memories,
-                documents=pipeline.settings.chroma_documents,
+                plugin=plugins.embedder,
+                limits=pipeline.rate_limits,
+                fail_fast=fail_fast,
             )
-        except IndexFailedError as error:
-            indexed, failures = error.report, error.failures
+    failures: dict[UUID, MemoryPipelineError] = {}
+    if not off.indexing:
+        with _timed("index", timings):
+            try:
+                indexed = index_memories(
+                    database,
+                    pipeline.chroma,
+                    embedder.model,
+                    embedder.dimension,
+                    memories,
+                    documents=pipeline.settings.chroma_documents,
+                )
+            except IndexFailedError as error:
+                indexed, failures = error.report, error.failures
     with _timed("report", timings), database.transaction() as connection:
         name = f"{pipeline.enricher.name}@{pipeline.enricher.version}"
         progress = read_progress(connection, keys_of(memories), name, embedder.model)
-    judge = _Judge(plugins, set(enriched.refused_tenants), set(embedded.refused_tenants), failures)
+    judge = _Judge(plugins, set(enriched.refused_tenants), set(embedded.refused_tenants), failures, off, embedded.waits)
     report = RefreshReport(enriched, embedded, indexed, judge.all(memories, progress))
     report.seconds = time.monotonic() - started
     return report
@@ -114,6 +136,14 @@ def _timed(step: str, timings: Timings) -> Iterator[None]:
     timings(step, time.monotonic() - started)
 
 
+class _Off(NamedTuple):
+    """Which flags keep each step from running."""
+
+    enrichment: tuple[Flag, ...]
+    embedding: tuple[Flag, ...]
+    indexing: tuple[Flag, ...]
+
+
 class _Judge(NamedTuple):
     """What has to be known besides the rows to say why a memory is not done."""
 
@@ -122,6 +152,9 @@ class _Judge(NamedTuple):
     """Tenants who do not permit the enricher."""
     not_embedded: set[UUID]
     index_failures: dict[UUID, MemoryPipelineError]
+    off: _Off
+    waits: dict[tuple[UUID, UUID], float]
+    """Seconds, by tenant and memory, of those over a rate limit."""
 
     def all(self, named: NamedMemories, progress: Sequence[Progress]) -> list[RefreshedMemory]:
         families = {key: list(rows) for key, rows in groupby(progress, key=lambda row: (row.tenant_id, row.named_id))}
@@ -135,17 +168,24 @@ class _Judge(NamedTuple):
         if failed is not None:
             return RefreshedMemory(memory, RefreshState.FAILED, failed.failure_class, failed.failure_text)
         if any(row.unread for row in family):
-            return self._undone(memory, self.not_enriched, self.plugins.enricher)
+            return self._undone(memory, self.not_enriched, self.plugins.enricher, self.off.enrichment)
         if any(row.unembedded for row in family):
-            return self._undone(memory, self.not_embedded, self.plugins.embedder)
+            turns = [self.waits.get((row.tenant_id, row.memory_id), 0.0) for row in family]
+            if any(turns):
+                return RefreshedMemory(memory, RefreshState.LIMITED, wait_seconds=max(turns))
+            return self._undone(memory, self.not_embedded, self.plugins.embedder, self.off.embedding)
         if any(row.unindexed for row in family):
+            if self.off.indexing:
+                return RefreshedMemory(memory, RefreshState.OFF, flags=self.off.indexing)
             error = self.index_failures.get(memory.tenant_id)
             if error is not None:
                 return RefreshedMemory(memory, RefreshState.FAILED, type(error).__name__, str(error), retryable=True)
             return RefreshedMemory(memory, RefreshState.HELD)
         return RefreshedMemory(memory, RefreshState.DONE)
 
-    def _undone(self, memory: NamedMemory, refused: set[UUID], plugin: str) -> RefreshedMemory:
+    def _undone(self, memory: NamedMemory, refused: set[UUID], plugin: str, off: tuple[Flag, ...]) -> RefreshedMemory:
+        if off:
+            return RefreshedMemory(memory, RefreshState.OFF, flags=off)
         if memory.tenant_id in refused:
             return RefreshedMemory(memory, RefreshState.REFUSED, plugin=plugin)
         return RefreshedMemory(memory, RefreshState.HELD)

@@ -10,15 +10,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
 import structlog
 
 from memory_pipeline import metrics
-from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
-from memory_pipeline.model.jobs import RetryPolicy
+from memory_pipeline.failpoints import reached
+from memory_pipeline.model.errors import BusyError, MemoryPipelineError, StoreUnavailableError
+from memory_pipeline.model.jobs import JobKey, RetryPolicy
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_signal import JobSignal
 from memory_pipeline.stores.postgres.jobs import ClaimedJob, Failure, claim_keys, claim_next, fail, finish, release
@@ -57,7 +59,9 @@ class Consumer:
         leases: Leases,
         options: ConsumerOptions,
         stop: threading.Event,
+        stream_refuses: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`stream_refuses`: whether nothing comes through the stream although it can be read: Redis is full."""
         self.name = name
         self._database = database
         self._stream = stream
@@ -65,6 +69,9 @@ class Consumer:
         self._leases = leases
         self._options = options
         self._stop = stop
+        self._stream_refuses = stream_refuses
+        self._delivered: list[Delivery] = []
+        """Entries that this consumer has and whose jobs it has not tried to claim yet."""
         self._took_over_at = 0.0
 
     def run(self) -> None:
@@ -73,6 +80,9 @@ class Consumer:
         with JobSignal(self._database.url) as signal:
             while not self._stop.is_set():
                 try:
+                    if not self._handlers.switched_on():
+                        self._stop.wait(self._options.poll)
+                        continue
                     self._turn(signal)
                     told = False
                 except MemoryPipelineError as error:
@@ -82,18 +92,21 @@ class Consumer:
                     self._stop.wait(_AWAY_SECONDS)
 
     def _turn(self, signal: JobSignal) -> None:
-        try:
-            deliveries = self._read()
-        except StoreUnavailableError:
-            metrics.job_claims.labels("postgres").inc()
-            self._work_from_postgres(signal)
-            return
-        # A job that may end its worker is claimed and worked on by itself.
-        together = [delivery for delivery in deliveries if not delivery.alone]
-        for batch in [together, *([delivery] for delivery in deliveries if delivery.alone)]:
-            if batch:
-                metrics.job_claims.labels("stream").inc()
-                self._work_on_delivered(batch)
+        if not self._delivered:
+            try:
+                self._delivered = self._read()
+            except StoreUnavailableError:
+                if not self._work_from_postgres():
+                    signal.wait_for_jobs(self._options.poll, unpublished=False)
+                return
+            if not self._delivered and self._stream_refuses():
+                self._work_from_postgres()
+        # What can't be claimed because Postgres is away is kept for the next turn, and so not read again and again.
+        while self._delivered:
+            # A job that may end its worker is claimed and worked on by itself.
+            batch = [delivery for delivery in self._delivered if not delivery.alone] or self._delivered[:1]
+            self._work_on_delivered(batch)
+            self._delivered = [delivery for delivery in self._delivered if delivery not in batch]
 
     def _read(self) -> list[Delivery]:
         """Take entries: now and then those of consumers that died; else new ones, with what comes within the window."""
@@ -105,7 +118,9 @@ class Consumer:
                 return left_behind
         deliveries = self._stream.read(self.name, options.batch, int(options.poll * 1000))
         if deliveries and len(deliveries) < options.batch and not self._stop.wait(options.window):
-            deliveries += self._stream.read(self.name, options.batch - len(deliveries), 0)
+            # Where Redis has gone away in between, those that came first are worked on all the same.
+            with suppress(StoreUnavailableError):
+                deliveries += self._stream.read(self.name, options.batch - len(deliveries), 0)
         return deliveries
 
     def _work_on_delivered(self, deliveries: Sequence[Delivery]) -> None:
@@ -113,40 +128,63 @@ class Consumer:
         by_key = {delivery.key: delivery for delivery in deliveries}
         with self._database.transaction() as connection:
             claims = claim_keys(connection, self.name, list(by_key), self._options.lease)
+            reached("before_claim_commit")
+        metrics.job_claims.labels("stream").inc()
         self._work(claims)
+        reached("after_settle")
         try:
             self._stream.acknowledge([delivery.entry_id for delivery in deliveries])
         except StoreUnavailableError as error:
             # Delivered again, the entries find their jobs done.
             log.warning("entries_not_acknowledged", entries=len(deliveries), message=str(error))
 
-    def _work_from_postgres(self, signal: JobSignal) -> None:
+    def _work_from_postgres(self) -> bool:
+        """Work on what is due, by priority and age; False where nothing is."""
         options = self._options
         with self._database.transaction() as connection:
             claims = claim_next(connection, self.name, self._handlers.job_types, options.batch, options.lease)
-        if claims:
-            self._work(claims)
-        else:
-            signal.wait_for_jobs(options.poll, unpublished=False)
+            reached("before_claim_commit")
+        metrics.job_claims.labels("postgres").inc()
+        self._work(claims)
+        return bool(claims)
 
     def _work(self, claims: Sequence[ClaimedJob]) -> None:
+        reached("after_claim")
         by_type = defaultdict(list)
         for claim in claims:
             by_type[claim.job_type].append(claim)
-        for job_type, jobs in by_type.items():
-            handle = self._handlers.by_type.get(job_type)
-            metrics.job_batch_size.labels(job_type).observe(len(jobs))
-            started = time.monotonic()
-            with self._leases.holding(jobs, self._options.timeout):
-                if handle is None:
-                    outcomes: Sequence[Outcome] = [_no_handler(job) for job in jobs]
-                else:
-                    outcomes = work_through(handle, jobs, self._stop.is_set)
-                self._settle(jobs, outcomes)
-            metrics.job_seconds.labels(job_type).observe(time.monotonic() - started)
+        timeout = self._options.timeout
+        # Those of the second type are held while the first is worked on.
+        with self._leases.holding(claims, timeout * len(by_type)):
+            for job_type, jobs in by_type.items():
+                handle = self._handlers.by_type.get(job_type)
+                metrics.job_batch_size.labels(job_type).observe(len(jobs))
+                started = time.monotonic()
+                with self._leases.holding(jobs, timeout):
+                    if handle is None:
+                        outcomes: Sequence[Outcome] = [_no_handler(job) for job in jobs]
+                    else:
+                        outcomes = work_through(handle, jobs, self._stop.is_set)
+                    reached("after_work")
+                    self._settle(jobs, outcomes)
+                metrics.job_seconds.labels(job_type).observe(time.monotonic() - started)
 
     def _settle(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
-        """Tell the ledger, in one transaction. What it does not take any more belongs to another claim: discarded."""
+        """Tell the ledger, and go on trying while Postgres is away: the work is done, and the claims may still hold."""
+        told = False
+        while True:
+            try:
+                self._tell(jobs, outcomes)
+                return
+            except (StoreUnavailableError, BusyError) as error:
+                if not told:
+                    log.warning("outcomes_wait", consumer=self.name, jobs=len(jobs), message=str(error))
+                told = True
+                if self._stop.wait(_AWAY_SECONDS):
+                    raise
+
+    def _tell(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
+        """Settle in one transaction. What the ledger does not take any more belongs to another claim: discarded."""
         done = [job for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, Done)]
         failures = [
             Failure(claim=job, error_class=outcome.error_class, error_text=outcome.error_text, retry=outcome.retry)
@@ -163,19 +201,23 @@ class Consumer:
             released = {
                 key for seconds, claims in waiting.items() for key in release(connection, claims, delay_seconds=seconds)
             }
-        self._count(jobs, outcomes, finished=len(finished))
-        discarded = len(jobs) - len(finished) - len(states) - len(released)
+        settled = finished | states.keys() | released
+        self._count(jobs, outcomes, settled)
+        discarded = len(jobs) - len(settled)
         dead = [str(key.job_id) for key, state in states.items() if state == "dead"]
         if dead:
             log.error("jobs_dead", jobs=len(dead), job_ids=dead[:10])
         if discarded:
             log.warning("late_results_discarded", jobs=discarded)
 
-    def _count(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome], *, finished: int) -> None:
+    def _count(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome], settled: set[JobKey]) -> None:
         now = datetime.now(UTC)
+        finished = 0
         for job, outcome in zip(jobs, outcomes, strict=True):
-            metrics.jobs_ended.labels(job.job_type, type(outcome).__name__.lower()).inc()
-            if isinstance(outcome, Done):
+            ended = type(outcome).__name__.lower() if job.key in settled else "discarded"
+            metrics.jobs_ended.labels(job.job_type, ended).inc()
+            if ended == "done":
+                finished += 1
                 lag = (now - job.created_at).total_seconds()
                 metrics.searchable_lag_seconds.labels(job.job_type).observe(max(0.0, lag))
         log.info(

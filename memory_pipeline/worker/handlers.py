@@ -2,51 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from memory_pipeline.model.errors import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
+from memory_pipeline.model.flags import Flag, switched_off
 from memory_pipeline.model.jobs import JobType
+from memory_pipeline.model.limits import Requester
+from memory_pipeline.model.records import BufferedWrite
 from memory_pipeline.model.window import NamedMemories, NamedMemory
+from memory_pipeline.serving.buffering import write_refused
+from memory_pipeline.serving.messages import write_buffered
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.refresh import RefreshedMemory, RefreshState, Timings, refresh
 from memory_pipeline.stages.relate import relate
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.stores.postgres.replays import refused_write
+from memory_pipeline.stores.redis.conversations import ConversationCache
+from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.worker.outcomes import Done, Failed, Handle, Outcome, Waits
+
+_LIMITED = "the tenant or user is over a rate limit"
 
 HELD_SECONDS = 0.2
 """How long a job waits whose memory another run holds."""
 REFUSED_SECONDS = 300.0
 """How long a job waits whose tenant has not installed the plugin, so that installing it is enough."""
+OFF_SECONDS = 300.0
+"""How long a job waits that a flag holds up; who sets that flag on brings the job forward."""
+
+
+def _always() -> bool:
+    return True
 
 
 class Handlers(NamedTuple):
     """The handlers of one process, by type of job."""
 
     by_type: Mapping[JobType, Handle]
+    switched_on: Callable[[], bool] = _always
+    """Whether jobs may be taken at all; asked before each turn, and answered without delay."""
 
     @property
     def job_types(self) -> list[JobType]:
         return list(self.by_type)
 
 
-def stage_handlers(pipeline: Pipeline, timings: Timings) -> Handlers:
-    """Return the handlers that run the pipeline's stages."""
+def stage_handlers(
+    pipeline: Pipeline, redis: RedisManager, timings: Timings, *, detector: str | None = None
+) -> Handlers:
+    """Return the handlers that run the pipeline's stages, and write what the write buffer could not.
+
+    `detector` is the plugin that looks for relations, so that its rate limit holds where it costs money; None is the
+    ordering of facts in time that is built in, which costs nothing and has no limit.
+    """
+    cache = ConversationCache(redis)
+    flags, limits = pipeline.flags, pipeline.rate_limits
 
     def enrich_and_embed(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
         return _refresh(pipeline, jobs, timings)
 
     def detect_relations(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
-        relate(pipeline.database, _memories(jobs))
-        return [Done()] * len(jobs)
+        off = flags.off(Flag.RELATIONS)
+        if off:
+            return [Waits(OFF_SECONDS, switched_off(off))] * len(jobs)
+        turns = [0.0] * len(jobs)
+        if detector is not None:
+            requesters = [Requester(job.tenant_id, job.user_id) for job in jobs]
+            with pipeline.database.transaction() as connection:
+                turns = limits.admit(connection, "relation_detection", detector, requesters)
+        admitted = [job for job, seconds in zip(jobs, turns, strict=True) if not seconds]
+        if admitted:
+            relate(pipeline.database, _memories(admitted))
+        return [Waits(seconds, _LIMITED) if seconds else Done() for seconds in turns]
+
+    def replay_write(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        return [_write_refused(pipeline, cache, job) for job in jobs]
 
     return Handlers(
         {
+            "replay_write": replay_write,
             "enrich_and_embed": enrich_and_embed,
             # The same way: what is gone or up to date in Postgres costs enrichment and embedding a look.
             "index": enrich_and_embed,
             "detect_relations": detect_relations,
-        }
+        },
+        switched_on=lambda: not flags.off(),
     )
+
+
+def _write_refused(pipeline: Pipeline, cache: ConversationCache, job: ClaimedJob) -> Outcome:
+    entry = refused_write(job.payload)
+
+    def write_entry(entry: BufferedWrite) -> int:
+        return write_buffered(pipeline.database, cache, entry, with_jobs=True).inserted
+
+    try:
+        write_refused(pipeline.database, entry, write_entry)
+    except (ForbiddenError, ConflictError, InvalidRequestError, NotFoundError) as error:
+        return Failed(type(error).__name__, str(error), retry=False)
+    return Done()
 
 
 def no_op_handlers() -> Handlers:
@@ -78,6 +133,10 @@ def _outcome(refreshed: RefreshedMemory | None) -> Outcome:
             return Done()
         case RefreshState.HELD:
             return Waits(HELD_SECONDS, "another run holds the memory")
+        case RefreshState.OFF:
+            return Waits(OFF_SECONDS, switched_off(refreshed.flags))
+        case RefreshState.LIMITED:
+            return Waits(refreshed.wait_seconds, _LIMITED)
         case RefreshState.REFUSED:
             return Waits(REFUSED_SECONDS, "the tenant has not installed the plugin")
         case RefreshState.FAILED:

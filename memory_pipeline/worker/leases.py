@@ -21,6 +21,7 @@ from memory_pipeline.stores.postgres.jobs import ClaimedJob, heartbeat
 log = structlog.get_logger(__name__)
 
 _STOP_SECONDS = 10.0
+_AGAIN_SECONDS = 0.5
 
 
 class Leases:
@@ -42,6 +43,11 @@ class Leases:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(_STOP_SECONDS)
+
+    @property
+    def thread(self) -> threading.Thread:
+        """What renews: without it every claim of this worker would end."""
+        return self._thread
 
     @property
     def in_work(self) -> int:
@@ -67,23 +73,26 @@ class Leases:
                         del self._held[claim.key]
 
     def _run(self) -> None:
-        while not self._stop.wait(heartbeat_interval(self._lease_seconds)):
+        wait = interval = heartbeat_interval(self._lease_seconds)
+        while not self._stop.wait(wait):
             now = time.monotonic()
             with self._lock:
                 claims = [claim for claim, until in self._held.values() if now < until]
-            if claims:
-                self._renew(claims)
+            renewed = not claims or self._renew(claims)
+            wait = interval if renewed else min(interval, _AGAIN_SECONDS)
 
-    def _renew(self, claims: Sequence[ClaimedJob]) -> None:
+    def _renew(self, claims: Sequence[ClaimedJob]) -> bool:
+        """False where Postgres did not answer: to be tried again soon, before others take the jobs."""
         try:
             with self._database.transaction() as connection:
                 kept = heartbeat(connection, claims, self._lease_seconds)
         except MemoryPipelineError as error:
             # The leases may end; then others take the jobs, and what is finished here late is discarded.
             log.warning("leases_not_renewed", jobs=len(claims), error=type(error).__name__, message=str(error))
-            return
+            return False
         # What was finished meanwhile is not lost: only what is still held here counts.
         with self._lock:
             lost = [claim.key for claim in claims if claim.key not in kept and claim.key in self._held]
         if lost:
             log.warning("leases_lost", jobs=len(lost), job_ids=[str(key.job_id) for key in lost[:10]])
+        return True

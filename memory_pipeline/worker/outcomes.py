@@ -63,7 +63,8 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
         return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
     except BusyError as error:
         return [Waits(BUSY_SECONDS, str(error))] * len(jobs)
-    except Exception as error:  # noqa: BLE001 - a plugin or a record may raise anything; the job keeps the reason
+    # A plugin or a record may raise anything; the job keeps the reason. SystemExit would end this thread unnoticed.
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         if len(jobs) == 1:
             return [_failure(error, jobs[0])]
         log.warning("batch_split", jobs=len(jobs), error=type(error).__name__)
@@ -74,7 +75,7 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
     return outcomes
 
 
-def _failure(error: Exception, job: ClaimedJob) -> Failed:
+def _failure(error: BaseException, job: ClaimedJob) -> Failed:
     """Say why a job failed. The text of a foreign error may quote a message, so only its place is told."""
     name = type(error).__name__
     if isinstance(error, MemoryPipelineError):

@@ -23,7 +23,7 @@ from memory_pipeline.serving.wiring import Wiring
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.job_reports import job_stats
+from memory_pipeline.stores.postgres.job_reports import forget_worker, job_stats, note_worker
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.stores.redis.stream import JobStream
 from memory_pipeline.worker.consumer import Consumer, ConsumerOptions
@@ -37,7 +37,9 @@ log = structlog.get_logger(__name__)
 class Worker:
     """A context manager: works from its start to its end, which waits for the micro-batches in work."""
 
-    def __init__(self, settings: Settings, make_handlers: Callable[[Pipeline], Handlers] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, make_handlers: Callable[[Pipeline, RedisManager], Handlers] | None = None
+    ) -> None:
         self.settings = settings
         # Used once: a worker that is started again is another consumer, and takes over what this one left.
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -51,7 +53,11 @@ class Worker:
         settings = self.settings
         with ExitStack() as opening:
             pipeline = opening.enter_context(Pipeline(settings))
-            database = opening.enter_context(self._database(settings.worker_max_concurrent_jobs + 3))
+            slots = settings.worker_max_concurrent_jobs
+            # A slot has one for claims and outcomes; the relay, the leases, the wiring and two chores have the others.
+            database = opening.enter_context(self._database("worker", slots + 5))
+            # The index stage holds one for its lock while it uses another: with fewer, slots wait for each other.
+            pipeline.database = opening.enter_context(self._database("stages", 2 * slots))
             redis = opening.enter_context(RedisManager(_required_redis(settings), cache_url=settings.redis_cache_url))
             stream = JobStream(redis)
             opening.enter_context(
@@ -61,15 +67,18 @@ class Worker:
                     redis,
                 )
             )
-            handlers = self._make_handlers(pipeline)
+            handlers = self._make_handlers(pipeline, redis)
             # Loaded before the first job comes, not with it.
             self._leases = opening.enter_context(Leases(database, settings.worker_lease_ms / 1000))
             self._database_of_worker = database
             self._exports_root = pipeline.exports_root
+            self._sample()
+            opening.callback(self._forget)
             opening.enter_context(Chores({"sample": self._sample}, SAMPLE_SECONDS))
             opening.enter_context(
                 Chores({"health_line": self._health_line}, settings.worker_health_check_interval_ms / 1000)
             )
+            opening.callback(self._join)
             relay = Relay(
                 database,
                 stream,
@@ -77,15 +86,23 @@ class Worker:
                 self._stop,
                 poll=settings.worker_poll_interval_ms / 1000,
                 retention_days=settings.job_retention_days,
+                lease=settings.worker_lease_ms / 1000,
             )
             self._start("relay", relay.run)
-            for slot in range(settings.worker_max_concurrent_jobs):
-                name = f"{self.name}:{slot}"
-                consumer = Consumer(name, database, stream, handlers, self._leases, _options(settings), self._stop)
+            for slot in range(slots):
+                consumer = Consumer(
+                    f"{self.name}:{slot}",
+                    database,
+                    stream,
+                    handlers,
+                    self._leases,
+                    _options(settings),
+                    self._stop,
+                    relay.stream_refuses,
+                )
                 self._start(f"consumer-{slot}", consumer.run)
-            opening.callback(self._join)
             self._open = opening.pop_all()
-        log.info("worker_started", worker=self.name, slots=settings.worker_max_concurrent_jobs)
+        log.info("worker_started", worker=self.name, slots=slots)
         return self
 
     def __exit__(
@@ -101,7 +118,7 @@ class Worker:
 
     def require_running(self) -> None:
         """Raise where a thread has ended by itself: the process is to be started anew."""
-        ended = [thread.name for thread in self._threads if not thread.is_alive()]
+        ended = [thread.name for thread in [*self._threads, self._leases.thread] if not thread.is_alive()]
         if ended and not self._stop.is_set():
             raise MemoryPipelineError(f"the worker's {', '.join(ended)} ended: its log says why. Start it again.")
 
@@ -119,14 +136,23 @@ class Worker:
         if late:
             log.warning("worker_threads_left", threads=late, remedy="their jobs go to others when the leases end")
 
-    def _database(self, size: int) -> Database:
+    def _forget(self) -> None:
+        try:
+            with self._database_of_worker.transaction() as connection:
+                forget_worker(connection, self.name)
+        except MemoryPipelineError as error:
+            log.warning("worker_not_signed_off", error=type(error).__name__, message=str(error))
+
+    def _database(self, name: str, size: int) -> Database:
         url = self.settings.postgres_pipeline_url
         if url is None:
             raise SettingsError("MEMORY_POSTGRES_PIPELINE_URL is not set; the worker needs it.")
-        return Database(url, role="memory_pipeline", name="worker", pool_size=size)
+        return Database(url, role="memory_pipeline", name=name, pool_size=size)
 
     def _sample(self) -> None:
         metrics.jobs_in_work.set(self._leases.in_work)
+        with self._database_of_worker.transaction() as connection:
+            note_worker(connection, self.name)
         sample_gauges(self._database_of_worker, self._exports_root)
 
     def _health_line(self) -> None:
@@ -143,10 +169,10 @@ class Worker:
         )
 
 
-def _stage_handlers(pipeline: Pipeline) -> Handlers:
+def _stage_handlers(pipeline: Pipeline, redis: RedisManager) -> Handlers:
     pipeline.embedder.embed(["warm"])
     pipeline.chroma.heartbeat()
-    return stage_handlers(pipeline, lambda stage, seconds: metrics.stage_seconds.labels(stage).observe(seconds))
+    return stage_handlers(pipeline, redis, lambda stage, seconds: metrics.stage_seconds.labels(stage).observe(seconds))
 
 
 def _options(settings: Settings) -> ConsumerOptions:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 
 import structlog
 
 from memory_pipeline import metrics
+from memory_pipeline.failpoints import reached
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
-from memory_pipeline.model.jobs import RetryPolicy
+from memory_pipeline.model.jobs import JobKey, JobState, RetryPolicy, heartbeat_interval
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_outbox import publish, republish_forgotten
 from memory_pipeline.stores.postgres.job_reports import compact_completed
@@ -43,6 +46,7 @@ class Relay:
         *,
         poll: float,
         retention_days: int,
+        lease: float,
     ) -> None:
         self._database = database
         self._stream = stream
@@ -50,9 +54,16 @@ class Relay:
         self._stop = stop
         self._poll = poll
         self._retention_days = retention_days
+        self._lease = lease
+        self._postgres_was_away = False
+        self._refused = False
         self._swept_at = float("-inf")
         self._looked_at = float("-inf")
         self._cleaned_at = float("-inf")
+
+    def stream_refuses(self) -> bool:
+        """Whether the stream took no job at the last try: Redis is away or full."""
+        return self._refused
 
     def run(self) -> None:
         """Relay until told to stop. A store that is away costs a pause, never the thread."""
@@ -79,15 +90,23 @@ class Relay:
             self._cleaned_at = now
             self._clean()
         while not self._stop.is_set():
-            with self._database.transaction() as connection:
-                published = publish(connection, self._stream, AT_ONCE)
-            if published.jobs < AT_ONCE:
+            if self._publish() < AT_ONCE:
                 return
+
+    def _publish(self) -> int:
+        with self._database.transaction() as connection:
+            try:
+                published = publish(connection, self._stream, AT_ONCE)
+            except StoreUnavailableError:
+                self._refused = True
+                raise
+            reached("after_xadd")
+        self._refused = False
+        return published.jobs
 
     def _sweep(self) -> None:
         """Take jobs from workers that are gone, and publish again what Redis forgot."""
-        with self._database.transaction() as connection:
-            reclaimed = reclaim_expired(connection, self._retries)
+        reclaimed = self._reclaim()
         if reclaimed:
             dead = sum(state == "dead" for state in reclaimed.values())
             metrics.jobs_reclaimed.inc(len(reclaimed))
@@ -103,9 +122,25 @@ class Relay:
         if forgotten:
             log.warning("jobs_published_again", jobs=forgotten)
 
+    def _reclaim(self) -> Mapping[JobKey, JobState]:
+        """Nobody could renew a lease while Postgres was away: when it is back, the living do so first."""
+        if self._postgres_was_away:
+            with self._database.transaction():
+                self._postgres_was_away = False
+            self._swept_at = time.monotonic() + heartbeat_interval(self._lease)
+            return {}
+        try:
+            with self._database.transaction() as connection:
+                return reclaim_expired(connection, self._retries)
+        except StoreUnavailableError:
+            self._postgres_was_away = True
+            raise
+
     def _clean(self) -> None:
         with self._database.transaction() as connection:
             bring_forward(connection, _LONGEST_WAIT_SECONDS)
         with self._database.transaction() as connection:
             compact_completed(connection, self._retention_days)
-        self._stream.forget_consumers(_FORGET_CONSUMERS_MS)
+        # Without Redis there is nothing to tidy, and publishing says so itself.
+        with suppress(StoreUnavailableError):
+            self._stream.forget_consumers(_FORGET_CONSUMERS_MS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -160,6 +161,48 @@ def written(stack: ApiStack) -> list[tuple[Any, ...]]:
         " (SELECT count(*) FROM memory_jobs), (SELECT count(*) FROM events), (SELECT count(*) FROM identities),"
         " (SELECT count(*) FROM user_sessions)"
     )
+
+
+def test_the_body_of_a_request_without_a_good_token_is_not_read(stack: ApiStack, ana: Person) -> None:
+    """Else anybody could have the API parse megabytes."""
+    for token, status, parts_read in ((by_another_key(None), 401, 0), (None, 401, 0), (ana.token, 422, 1)):
+        sent: list[Any] = []
+        asked = asyncio.run(send_unparsable_body(stack, token, sent))
+        assert (sent[0]["status"], asked) == (status, parts_read)
+
+
+async def send_unparsable_body(stack: ApiStack, token: str | None, sent: list[Any]) -> int:
+    """Post what is no JSON, by hand; return how often the application asked for a part of the body."""
+    asked = 0
+
+    async def receive() -> dict[str, object]:
+        nonlocal asked
+        asked += 1
+        return {"type": "http.request", "body": b"[[[", "more_body": False}
+
+    async def send(part: Any) -> None:
+        sent.append(part)
+
+    headers = [(b"content-type", b"application/json"), (b"host", b"testserver")]
+    if token is not None:
+        headers.append((b"authorization", f"Bearer {token}".encode()))
+    path = f"{PREFIX}/messages"
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("testserver", 80),
+    }
+    await stack.client.app(scope, receive, send)
+    return asked
 
 
 def test_a_token_counts_in_the_authorization_header_alone(stack: ApiStack, ana: Person) -> None:

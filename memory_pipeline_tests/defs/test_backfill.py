@@ -12,10 +12,12 @@ import dagster as dg
 import httpx
 import pytest
 
+from memory_pipeline.defs.analytics.columns import asset_of
 from memory_pipeline.local.dagster_dev import DagsterDev
 from memory_pipeline.local.processes import free_port, log_tail
 from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stores.duckdb.marts import marts
 from memory_pipeline.stores.duckdb.publish import current_export
 from memory_pipeline_tests.defs.conftest import PROJECT, Deployment
 from memory_pipeline_tests.defs.sample import FACTS, MESSAGES, TENANTS, add_sample
@@ -81,6 +83,10 @@ DAILY = {
     "lake_facts",
     "lake_memory_relationships",
     "lake_summaries",
+    "lake_profiles",
+    "lake_jobs",
+    "lake_audit_findings",
+    "lake_events",
 }
 
 
@@ -240,9 +246,14 @@ def _assert_described(nodes: dict[str, dict[str, Any]]) -> None:
         "lake_facts": {"facts", "memory_relationships"},
         "lake_memory_relationships": {"facts", "memory_relationships"},
         "lake_summaries": {"facts", "memory_relationships", "weekly_summaries"},
-        "lake_dimensions": {"lake_messages", "lake_facts"},
+        "lake_profiles": {"facts"},
+        "lake_jobs": {"messages"},
+        "lake_audit_findings": {"consistency_audit"},
+        "lake_events": {"messages"},
+        "lake_dimensions": {name for name in DAILY if name.startswith("lake_")},
         "duckdb_analytics": {"lake_dimensions"} | {name for name in DAILY if name.startswith("lake_")},
         "consistency_audit": {"chroma_index", "messages"},
+        **{mart.name: {asset_of(table).to_user_string() for table in mart.reads} for mart in marts()},
     }
     for name, node in nodes.items():
         assert len(node["description"]) > 40, name

@@ -16,7 +16,8 @@ from memory_pipeline.definitions import defs
 from memory_pipeline.defs.analytics.columns import SOURCES
 from memory_pipeline.defs.partitions import daily, weekly
 from memory_pipeline.stores.duckdb.columns import exported_columns
-from memory_pipeline.stores.lake import DAILY_TABLES
+from memory_pipeline.stores.duckdb.marts import marts
+from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS
 from memory_pipeline_tests.conftest import Database
 from memory_pipeline_tests.defs.conftest import PROJECT
 
@@ -121,8 +122,6 @@ def test_the_lake_tables_show_the_columns_of_the_published_file() -> None:
     folder = PROJECT / "memory_pipeline/stores/duckdb"
     with duckdb.connect() as connection:
         connection.execute((folder / "sql/tables.sql").read_text())
-        for mart in sorted((folder / "marts").glob("*.sql")):
-            connection.execute(mart.read_text())
         connection.execute((folder / "sql/comments.sql").read_text())
         for table in DAILY_TABLES:
             real = connection.execute(
@@ -140,13 +139,61 @@ def test_the_lake_tables_show_the_columns_of_the_published_file() -> None:
             ] == real
 
 
+def test_every_mart_is_an_asset_whose_lineage_leads_to_what_it_is_read_from() -> None:
+    for mart in marts():
+        node = GRAPH.get(dg.AssetKey(mart.name))
+        lineage = node.metadata["dagster/column_lineage"]
+        assert isinstance(lineage, dg.TableColumnLineage | dg.TableColumnLineageMetadataValue)
+        deps = lineage if isinstance(lineage, dg.TableColumnLineage) else lineage.column_lineage
+        assert list(deps.deps_by_column) == [column.name for column in mart.columns]
+        parents = {dep.asset_key for found in deps.deps_by_column.values() for dep in found}
+        assert parents == node.parent_keys
+        for dep in (dep for found in deps.deps_by_column.values() for dep in found):
+            table = dep.asset_key.to_user_string().removeprefix("lake_")
+            known = [table] if table != "dimensions" else DIMENSIONS
+            columns = {c.name for name in known for c in exported_columns().get(name, [])}
+            columns |= {c.name for other in marts() if other.name == table for c in other.columns}
+            assert dep.column_name in columns, (mart.name, dep)
+
+
+def test_the_published_file_has_a_freshness_policy_and_one_publisher() -> None:
+    node = GRAPH.get(dg.AssetKey("duckdb_analytics"))
+    assert node.freshness_policy is not None
+    for key in ("duckdb_analytics", *(mart.name for mart in marts())):
+        assert GRAPH.get(dg.AssetKey(key)).pools == {"duckdb_publisher"}
+    assert "duckdb_publisher" not in {
+        pool for key in ASSETS if key.path[0].startswith("lake") for pool in GRAPH.get(key).pools or ()
+    }
+
+
+# Dagster's own helper uses what Dagster calls beta.
+@pytest.mark.filterwarnings("ignore:Parameter `include_sources`")
+def test_new_facts_ask_for_the_lake_of_their_day_once() -> None:
+    day = "2026-01-05"
+    with dg.DagsterInstance.ephemeral() as instance:
+        before = dg.evaluate_automation_conditions(defs, instance)
+        instance.report_runless_asset_event(dg.AssetMaterialization("facts", partition=day))
+        after = dg.evaluate_automation_conditions(defs, instance, cursor=before.cursor)
+        asked = {
+            key.to_user_string(): after.get_requested_partitions(key)
+            for key in ASSETS
+            if GRAPH.get(key).automation_condition is not None
+        }
+        assert asked["lake_facts"] == asked["lake_memories"] == {day}
+        assert asked["lake_messages"] == asked["lake_jobs"] == set()
+        again = dg.evaluate_automation_conditions(defs, instance, cursor=after.cursor)
+        assert again.get_requested_partitions(dg.AssetKey("lake_facts")) == set()
+
+
 def test_every_column_of_the_lake_comes_from_a_column_of_postgres(database: Database) -> None:
-    tables = {"messages": "messages", "memory_relationships": "memory_relationships"}
+    tables = {name: [name] for name in ("messages", "memory_relationships")}
+    tables["consistency_audit"] = ["audit_findings", "audit_runs"]
     with psycopg.connect(database.admin_url) as connection:
         for table, (asset, renamed) in SOURCES.items():
             found = connection.execute(
-                "SELECT column_name FROM information_schema.columns WHERE table_schema = 'memory' AND table_name = %s",
-                [tables.get(asset, "memories")],
+                "SELECT column_name FROM information_schema.columns"
+                " WHERE table_schema = 'memory' AND table_name = ANY(%s)",
+                [tables.get(asset, ["memories"])],
             ).fetchall()
             sources = {renamed.get(column.name, column.name) for column in exported_columns()[table]}
             assert sources <= {name for (name,) in found}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import msgspec
+import psycopg
 import pytest
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
@@ -22,6 +23,7 @@ from memory_pipeline.local.processes import boot_id, process_identity
 from memory_pipeline.local.stack import RESTARTED_MARK
 from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError
 from memory_pipeline.model.window import DayWindow
+from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline_tests.defs.conftest import PROJECT, Deployment
@@ -281,3 +283,32 @@ def created_run(instance: dg.DagsterInstance, asset: str, tags: dict[str, str]) 
     assert job is not None
     subset = job.get_subset(asset_selection=keys)
     return instance.create_run_for_job(subset, tags=tags, asset_selection=keys).run_id
+
+
+def test_a_run_says_whose_data_it_may_not_touch(deployment: Deployment, instance: dg.DagsterInstance) -> None:
+    add_sample(deployment.settings)
+    refused, permitted = TENANTS
+    plugins = plugin_names(deployment.settings)
+    with psycopg.connect(str(deployment.settings.postgres_pipeline_url), options="-c search_path=memory") as connection:
+        [(tenant_id,)] = connection.execute("SELECT tenant_id FROM tenants WHERE slug = %s", [refused]).fetchall()
+        connection.execute("DELETE FROM plugin_installs WHERE tenant_id = %s", [tenant_id])
+    reports = run(WINDOW, "facts", "weekly_summaries")
+    with psycopg.connect(str(deployment.settings.postgres_pipeline_url), options="-c search_path=memory") as connection:
+        readers = connection.execute(
+            "SELECT DISTINCT slug FROM memories JOIN tenants USING (tenant_id) WHERE kind IN ('fact', 'summary')"
+        ).fetchall()
+        events = connection.execute(
+            "SELECT tenant_id, actor, detail FROM events WHERE kind = 'plugin_refused' ORDER BY actor"
+        ).fetchall()
+    assert readers == [(permitted,)]
+    assert events == [
+        (tenant_id, "stage:enrich", {"plugin": plugins.enricher}),
+        (tenant_id, "stage:summarize", {"plugin": plugins.summarizer}),
+    ]
+    said = {
+        step.name: (step.metadata["refused_tenants"], step.metadata["refused_examples"])
+        for report in reports
+        for step in report.steps
+        if "refused_tenants" in step.metadata
+    }
+    assert said == dict.fromkeys(("facts", "weekly_summaries"), (1, str(tenant_id)))

@@ -295,8 +295,8 @@ def test_thousands_of_messages_of_an_outage_are_replayed_once_each_in_order_by_t
     assert Counter(stored) == Counter(list(answers))
     assert ledger(admin_url) == Counter((answers[name][1].entry_id, "completed") for name in buffered)
     waited = set(buffered)
-    for writer in range(8):
-        replayed = [name for name in stored if name in waited and name.startswith(f"w{writer}-")]
+    for number in range(8):
+        replayed = [name for name in stored if name in waited and name.startswith(f"w{number}-")]
         assert replayed == sorted(replayed)
 
 

@@ -36,6 +36,13 @@ def manager(redis_server: RedisServer) -> Iterator[RedisManager]:
         yield manager
 
 
+@pytest.fixture
+def unhurried(redis_server: RedisServer) -> Iterator[RedisManager]:
+    """Where it is not about time: a busy machine is not taken for a Redis that is away."""
+    with RedisManager(redis_server.url(), cache_seconds=1) as manager:
+        yield manager
+
+
 @contextmanager
 def suspended(server: RedisServer) -> Iterator[None]:
     pid = server.running().pid
@@ -162,10 +169,10 @@ def test_a_killed_redis_costs_next_to_nothing_and_is_found_again(
 
 
 def test_a_write_while_redis_hung_is_not_hidden_by_the_list_it_had(
-    redis_server: RedisServer, manager: RedisManager
+    redis_server: RedisServer, unhurried: RedisManager
 ) -> None:
     """The list outlives the suspension; its run id is the same. The writer could not announce."""
-    cache, messages, talk = ConversationCache(manager, settle_seconds=0), [message(1), message(2)], uuid4()
+    cache, messages, talk = ConversationCache(unhurried, settle_seconds=0), [message(1), message(2)], uuid4()
     ticket = cache.read(talk, ADA.tenant_id, ADA.user_id)
     assert isinstance(ticket, Ticket)
     assert cache.warm(talk, ticket, ADA, messages[:1])
@@ -173,7 +180,7 @@ def test_a_write_while_redis_hung_is_not_hidden_by_the_list_it_had(
         assert cache.announce(talk) is None
         assert not cache.append(talk, None, messages[1:])
     with RedisManager(redis_server.url(), cache_seconds=5) as another_process:
-        until(lambda: ping(manager), "calls go through")
+        until(lambda: ping(unhurried), "calls go through")
         assert isinstance(cache.read(talk, ADA.tenant_id, ADA.user_id), Ticket)
         found = ConversationCache(another_process, settle_seconds=0).read(talk, ADA.tenant_id, ADA.user_id)
         assert isinstance(found, Ticket), "dropped by the process that wrote"
@@ -181,10 +188,10 @@ def test_a_write_while_redis_hung_is_not_hidden_by_the_list_it_had(
 
 @pytest.mark.parametrize("keeps_data", [True, False])
 def test_a_killed_and_restarted_redis_never_answers_an_old_list(
-    redis_server: RedisServer, manager: RedisManager, keeps_data: bool
+    redis_server: RedisServer, unhurried: RedisManager, keeps_data: bool
 ) -> None:
     """Killed with tokens and messages of the last moment unwritten: what the file brings back is not trusted."""
-    cache = ConversationCache(manager, settle_seconds=0)
+    cache = ConversationCache(unhurried, settle_seconds=0)
     talks = {uuid4(): [message(number) for number in range(30)] for _ in range(20)}
     for talk, messages in talks.items():
         ticket = cache.read(talk, ADA.tenant_id, ADA.user_id)
@@ -200,7 +207,7 @@ def test_a_killed_and_restarted_redis_never_answers_an_old_list(
         for file in redis_server.data_dir.rglob("*.aof"):
             file.unlink()
     redis_server.start()
-    until(lambda: ping(manager), "calls go through")
+    until(lambda: ping(unhurried), "calls go through")
     with redis.Redis.from_url(redis_server.url()) as client:
         assert (client.dbsize() > 0) == keeps_data
     for talk, messages in talks.items():

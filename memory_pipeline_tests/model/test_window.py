@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_pipeline.model.window import DayWindow
+from memory_pipeline.model.window import DayWindow, NamedMemories, NamedMemory
 
 days = st.dates(date(1970, 1, 1), date(2100, 1, 1))
 
@@ -40,3 +41,12 @@ def test_a_window_may_be_empty_but_not_end_before_it_starts() -> None:
     assert list(DayWindow(date(2025, 1, 1), date(2025, 1, 1)).days()) == []
     with pytest.raises(ValueError, match=r"can't end \(2025-01-01\) before it starts \(2025-01-02\)"):
         DayWindow(date(2025, 1, 2), date(2025, 1, 1))
+
+
+def test_memories_are_named_once_each_by_tenant_and_id() -> None:
+    acme, globex = UUID(int=1), UUID(int=2)
+    first, second = UUID(int=10), UUID(int=11)
+    day = date(2025, 1, 1)
+    names = [(globex, first), (acme, second), (globex, first), (acme, first)]
+    named = NamedMemories.of(NamedMemory(*name, day) for name in names)
+    assert [memory[:2] for memory in named.memories] == [(acme, first), (acme, second), (globex, first)]

@@ -225,7 +225,10 @@ class Stores:
         """Rows of every table and mart of the served DuckDB file."""
         tables: Tables = {}
         with duckdb.connect(str(self._data / "exports" / "memory.duckdb"), read_only=True) as connection:
-            for (table,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+            tables_and_marts = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+            for (table,) in tables_and_marts:
+                if table == "events":  # compared in Postgres, summed up
+                    continue
                 relation = connection.table(table)
                 names = [name for name in relation.columns if name not in without]
                 quoted = ", ".join(f'"{name}"' for name in names)
@@ -238,6 +241,10 @@ class Stores:
             "chroma": self.indexed(without),
             "duckdb": self.published(without),
         }
+
+
+_NOT_SAID = {"profiles", "jobs", "audit_findings", "mart_data_quality", "mart_pipeline_response"}
+"""What nothing in this test makes."""
 
 
 def _refuse(rejection: object) -> None:
@@ -272,7 +279,7 @@ def run_once(stores: Stores) -> dict[str, Tables]:
     relations = found["postgres"]["memory_relationships"]
     assert all(any(kind in row for row in relations) for kind in ("supersedes", "supports"))
     assert all(found["postgres"][table] for table in _FILLED)
-    assert all(found["duckdb"].values())
+    assert {table for table, rows in found["duckdb"].items() if not rows} == _NOT_SAID
     return found
 
 

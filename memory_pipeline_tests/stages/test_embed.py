@@ -318,3 +318,44 @@ def test_embedders_at_once_embed_each_text_once(speech: World) -> None:
         assert sum(run.result() for run in [threads.submit(run) for _ in range(3)]) == 120
     assert sorted(embedder.asked) == sorted(texts)
     assert speech.vectors() == {text: [(0, 1)] for text in texts}
+
+
+# -- plugins --
+
+OPENAI = "embedder:openai"
+
+
+def test_memories_of_a_tenant_that_does_not_permit_the_embedder_stay_without_a_vector_until_it_does(
+    speech: World,
+) -> None:
+    remember(speech, "mine")
+    remember(speech, "theirs", "of another day", tenant="globex")
+    remember(speech, "their week", day=3, tenant="globex", kind="summary")
+    globex = speech.tenant("globex")
+    speech.install(OPENAI)
+    embedder = HashedEmbedder()
+    report = embed(speech.database, embedder, MARCH, plugin=OPENAI)
+    assert (outcome(report), report.refused_tenants) == ((1, 1, 0, 0), [globex])
+    assert embedder.asked == ["mine"]
+    assert set(speech.statuses().values()) == {"active"}
+    assert speech.refusals() == [(globex, "stage:embed", OPENAI)]
+    # The summary of the week is asked for by each of its days, and by no other.
+    assert embed(speech.database, embedder, day_window(5), plugin=OPENAI).refused_tenants == [globex]
+    assert embed(speech.database, embedder, day_window(12), plugin=OPENAI).refused_tenants == []
+    speech.install(OPENAI, "globex")
+    report = embed(speech.database, embedder, MARCH, plugin=OPENAI)
+    assert (outcome(report), report.refused_tenants) == ((3, 3, 0, 0), [])
+    speech.uninstall(OPENAI, "globex")
+    assert embed(speech.database, embedder, MARCH, plugin=OPENAI).refused_tenants == []
+
+
+def test_a_permission_that_ends_during_a_run_ends_the_embedding(speech: World) -> None:
+    class Uninstalling(HashedEmbedder):
+        def embed(self, texts: Sequence[str]) -> Vectors:
+            speech.uninstall("embedder:minilm")
+            return super().embed(texts)
+
+    remember(speech, "one", "two", "three")
+    embedder = Uninstalling()
+    assert outcome(embed(speech.database, embedder, MARCH, batch_texts=1)) == (1, 1, 0, 0)
+    assert len(embedder.asked) == 1

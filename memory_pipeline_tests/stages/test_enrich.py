@@ -260,3 +260,72 @@ def test_a_run_that_holds_messages_does_not_keep_another_from_the_rest(speech: W
         assert enrich(speech.database, ScriptedEnricher({}), MARCH).messages == 3
     assert speech.statuses("episode")["Ana: 1"] == "pending_enrichment"
     assert enrich(speech.database, ScriptedEnricher({}), MARCH).messages == 1
+
+
+# -- plugins --
+
+ENRICHER = "enricher:local"
+
+
+def test_messages_of_a_tenant_that_does_not_permit_the_enricher_stay_pending_until_it_does(speech: World) -> None:
+    speech.say("I live in Lisbon.")
+    speech.say("I live in Porto.", tenant="globex")
+    speech.tenant("initech")  # does not permit it either, but has nothing to read
+    globex = speech.tenant("globex")
+    for tenant in ("globex", "initech"):
+        speech.uninstall(ENRICHER, tenant)
+    enricher = ScriptedEnricher(LocalEnricher().enrich)
+    report = enrich(speech.database, enricher, MARCH)
+    assert (report.messages, report.failed, report.refused_tenants) == (1, 0, [globex])
+    assert enricher.asked == ["I live in Lisbon."]
+    assert speech.statuses("episode") == {
+        "Ana: I live in Lisbon.": "active",
+        "Ana: I live in Porto.": "pending_enrichment",
+    }
+    assert speech.refusals() == [(globex, "stage:enrich", ENRICHER)]
+    assert enrich(speech.database, enricher, day_window(9)).refused_tenants == []
+    speech.install(ENRICHER, "globex")
+    report = enrich(speech.database, enricher, MARCH)
+    assert (report.messages, report.refused_tenants) == (1, [])
+    assert set(speech.memories("fact")) == {"Ana lives in Lisbon.", "Ana lives in Porto."}
+    assert len(speech.refusals()) == 1
+
+
+@pytest.mark.parametrize(
+    "barrier",
+    [
+        "UPDATE plugin_registry SET enabled = {} WHERE plugin = 'enricher:local'",
+        "UPDATE role_permissions SET role = CASE WHEN {} THEN 'pipeline' ELSE 'reader' END"
+        " WHERE permission = 'plugins:run:enricher:local' AND role IN ('pipeline', 'reader')",
+    ],
+)
+def test_a_plugin_that_is_disabled_or_denied_to_the_stages_reads_for_nobody(speech: World, barrier: str) -> None:
+    speech.say("one")
+    speech.say("two", tenant="globex")
+    speech.execute(barrier.format("false"))
+    try:
+        report = enrich(speech.database, ScriptedEnricher({}), MARCH)
+    finally:
+        speech.execute(barrier.format("true"))
+    assert report.messages == 0
+    assert set(report.refused_tenants) == {speech.tenant(), speech.tenant("globex")}
+    assert enrich(speech.database, ScriptedEnricher({}), MARCH).messages == 2
+
+
+def test_a_permission_that_ends_during_a_run_ends_the_reading(speech: World) -> None:
+    def answer(_turn: Turn) -> list[FactDraft]:
+        speech.uninstall(ENRICHER)
+        return []
+
+    for number in range(3):
+        speech.say(str(number))
+    enricher = ScriptedEnricher(answer)
+    assert enrich(speech.database, enricher, MARCH, batch_episodes=1).messages == 1
+    assert enricher.asked == ["0"]
+    assert sorted(speech.statuses("episode").values()) == ["active", "pending_enrichment", "pending_enrichment"]
+
+
+def test_no_plugin_runs_under_a_name_that_is_not_registered(speech: World) -> None:
+    speech.say("one")
+    report = enrich(speech.database, ScriptedEnricher({}), MARCH, plugin="enricher:unheard-of")
+    assert (report.messages, report.refused_tenants) == (0, [speech.tenant()])

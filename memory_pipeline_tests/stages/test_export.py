@@ -7,15 +7,25 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import duckdb
 import psycopg
 import pyarrow.parquet as pq
 import pytest
 
-from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
+from memory_pipeline.model.errors import ExportError, MemoryPipelineError, SettingsError, StoreUnavailableError
 from memory_pipeline.model.window import DayWindow, no_progress
-from memory_pipeline.stages.export import export_dimensions, export_lake, export_lake_table
+from memory_pipeline.settings import load_settings
+from memory_pipeline.stages.export import (
+    consumer_scopes,
+    export_dimensions,
+    export_lake,
+    export_lake_table,
+    forget_in_exports,
+    publish,
+)
+from memory_pipeline.stores.duckdb.generations import generations
 from memory_pipeline.stores.duckdb.publish import publish_duckdb
 from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS
 from memory_pipeline.stores.postgres.export import snapshot
@@ -46,6 +56,10 @@ def test_every_table_is_exported_with_the_rows_postgres_has(source: str, databas
         "facts": 4,
         "memory_relationships": 2,
         "summaries": 2,
+        "profiles": 0,
+        "jobs": 0,
+        "audit_findings": 0,
+        "events": 6,
     }
     assert sum(counted) == sum(report.rows for report in reports.values())
     assert [path.name for path in sorted((tmp_path / "messages").glob("day=*"))] == [
@@ -94,10 +108,126 @@ def test_a_late_message_rewrites_only_its_day(source: str, tmp_path: Path) -> No
     add_messages(source, "acme", [message("acme", "late", datetime(2025, 3, 2, 12, tzinfo=UTC))])
     export_lake(source, WINDOW, tmp_path)
     after = lake_bytes(tmp_path)
-    # The message, its episode memory; no conversation is new.
+    # The message, its episode memory, the event of its arrival; no conversation is new.
     expected = {f"{table}/day=2025-03-02/part-0.parquet" for table in ("messages", "memories")}
+    expected |= {name for name in after if name.startswith("events/")}
     assert {name for name in after if after[name] != before.get(name)} == expected
     assert {name for name in after if (tmp_path / name).stat().st_mtime_ns != 1} == expected
+
+
+def change(database: Database, statement: str, *values: object) -> int:
+    """Change rows past every role; return how many."""
+    with psycopg.connect(database.admin_url, options="-c search_path=memory,public") as connection:
+        return connection.execute(statement.encode(), values).rowcount
+
+
+def test_a_later_day_that_ends_a_fact_rewrites_the_day_of_the_fact_whatever_the_window(
+    source: str, database: Database, tmp_path: Path
+) -> None:
+    export_lake(source, WINDOW, tmp_path / "lake")
+    before = lake_bytes(tmp_path / "lake")
+    end = "UPDATE memories SET valid_to = '2025-03-03', version = version + 1 WHERE kind = 'fact' AND object = 'Porto'"
+    assert change(database, end) == 2
+    today = DayWindow.of_day(date(2025, 3, 5))
+    reports = {report.table: report for report in export_lake(source, today, tmp_path / "lake")}
+    after = lake_bytes(tmp_path / "lake")
+    assert {name for name in after if after[name] != before.get(name)} == {
+        f"{table}/day=2025-03-01/part-0.parquet" for table in ("memories", "facts")
+    }
+    assert (reports["facts"].stale, reports["facts"].written, reports["facts"].rows) == (1, 1, 0)
+    assert reports["messages"].stale == 0
+    export_lake(source, WINDOW, tmp_path / "fresh")
+    assert lake_bytes(tmp_path / "fresh") == after
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE memories SET status = 'failed', failure_text = 'x' WHERE day = '2025-03-02'",
+        "DELETE FROM memory_relationships",
+        "DELETE FROM messages WHERE source_message_id = 'm5'",
+        "UPDATE users SET display_name = 'Other'",
+        "UPDATE conversations SET title = 'Named later'",
+        "INSERT INTO memory_jobs (tenant_id, job_type, day, correlation_id, created_at)"
+        " SELECT tenant_id, 'index', '2020-01-01', gen_random_uuid(), '2025-03-03 10:00+00' FROM tenants",
+        "INSERT INTO memories (tenant_id, memory_id, user_id, kind, status, content, content_hash, day,"
+        " source_message_ids) SELECT tenant_id, gen_random_uuid(), user_id, 'profile', 'active', 'Ana', sha256('Ana'),"
+        " '2025-03-03', ARRAY[gen_random_uuid()] FROM users",
+    ],
+)
+def test_whatever_changes_the_next_export_equals_one_from_nothing(
+    source: str, database: Database, tmp_path: Path, statement: str
+) -> None:
+    export_lake(source, WINDOW, tmp_path / "lake")
+    before = lake_bytes(tmp_path / "lake")
+    assert change(database, statement) > 0
+    export_lake(source, None, tmp_path / "lake")
+    export_lake(source, WINDOW, tmp_path / "fresh")
+    assert lake_bytes(tmp_path / "fresh") == lake_bytes(tmp_path / "lake") != before
+
+
+def test_a_transaction_that_began_before_the_export_and_ends_after_it_is_not_skipped(
+    source: str, database: Database, tmp_path: Path
+) -> None:
+    """Its rows carry the time at which it began, so no watermark over times would find them."""
+    with psycopg.connect(database.admin_url, options="-c search_path=memory,public") as slow:
+        slow.execute(
+            "UPDATE memories SET valid_to = now(), updated_at = now() WHERE kind = 'fact' AND object = 'Porto'"
+        )
+        assert change(database, "UPDATE memories SET updated_at = now() WHERE kind = 'summary'") == 2
+        export_lake(source, WINDOW, tmp_path / "lake")
+        slow.commit()
+    reports = {report.table: report for report in export_lake(source, None, tmp_path / "lake")}
+    assert (reports["facts"].stale, reports["facts"].written, reports["summaries"].stale) == (1, 1, 0)
+
+
+def test_an_erased_user_is_in_no_file_that_is_kept(source: str, database: Database, tmp_path: Path) -> None:
+    settings = load_settings(
+        home=tmp_path,
+        export_consumers={"acme": {"tenant": "acme"}, "lab": {"masked": True}},
+        export_mask_key="a key for this test alone",
+    )
+    lake, exports = tmp_path / "lake", tmp_path / "exports"
+    export_lake(source, WINDOW, lake)
+    publish(settings, lake, exports)
+    add_messages(source, "acme", [message("acme", "late", datetime(2025, 3, 2, 12, tzinfo=UTC))])
+    export_lake(source, WINDOW, lake)
+    publish(settings, lake, exports)
+    assert len(generations(exports)) == 2
+    with psycopg.connect(database.admin_url, options="-c search_path=memory,public") as connection:
+        (user,) = connection.execute("SELECT user_id FROM users WHERE email = 'ana@acme.example'").fetchall()[0]
+        words = {f"acme №{n}" for n in range(12)}
+    with pytest.raises(ExportError, match=f"user {user} is still in .*messages/day=2025-03-01"):
+        forget_in_exports(settings, source, lake, exports, user)
+    for table in ("memories", "messages", "conversations", "users"):
+        change(database, sql_for_erasing(table), user)
+    report = forget_in_exports(settings, source, lake, exports, user)
+    assert report is not None
+    assert generations(exports) == [report.path]
+    assert report.rows["messages"] == MESSAGES // 2
+    for path in (file for file in tmp_path.rglob("*") if file.is_file() and not file.is_symlink()):
+        content = path.read_bytes()
+        assert user.bytes not in content, path
+        assert b"ana@acme.example" not in content, path
+        assert [word for word in words if word.encode() in content] == [], path
+
+
+def sql_for_erasing(table: str) -> str:
+    return {
+        "memories": "DELETE FROM memories WHERE user_id = %s",
+        "messages": "DELETE FROM messages WHERE user_id = %s",
+        "conversations": "DELETE FROM conversations WHERE user_id = %s",
+        "users": "DELETE FROM users WHERE user_id = %s",
+    }[table]
+
+
+def test_erasing_where_nothing_was_exported_has_nothing_to_do(source: str, tmp_path: Path) -> None:
+    assert forget_in_exports(load_settings(), source, tmp_path / "lake", tmp_path / "exports", uuid4()) is None
+
+
+def test_a_mask_without_its_key_is_a_sentence() -> None:
+    with pytest.raises(SettingsError, match="MEMORY_EXPORT_MASK_KEY"):
+        consumer_scopes(load_settings(export_consumers={"lab": {"masked": True}}))
 
 
 def test_days_outside_the_window_are_left_alone(source: str, tmp_path: Path) -> None:
@@ -131,18 +261,15 @@ def test_all_tables_are_of_one_moment(source: str, database: Database, tmp_path:
 
 
 def test_the_export_can_write_nothing_to_postgres(source: str) -> None:
-    with snapshot(source) as reads, reads.read("tenants") as batches:
-        batches.read_all()
-        cursor = reads._connection.cursor()
-        with pytest.raises(Exception, match="read-only transaction"):
-            cursor.execute("INSERT INTO tenants (slug, name) VALUES ('intruder', 'Intruder')")
-        cursor.close()
+    with snapshot(source) as reads, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        reads._coordinator.execute("INSERT INTO tenants (slug, name) VALUES ('intruder', 'Intruder')")
 
 
 def test_a_server_that_drops_the_connection_is_a_sentence_and_leaves_the_lake(
     source: str, database: Database, tmp_path: Path
 ) -> None:
     export_lake(source, WINDOW, tmp_path)
+    add_messages(source, "acme", [message("acme", "late", datetime(2025, 3, 2, 12, tzinfo=UTC))])
     before = lake_bytes(tmp_path)
 
     def progress(_rows: int) -> None:

@@ -362,6 +362,9 @@ def test_a_fact_may_be_named_by_itself_and_shorter_content_leaves_no_chunk(speec
         report = refresh(pipeline, speech.named(text))
         assert states(report) == [DONE]
     assert (report.index.updated, report.index.removed) == (1, 3)
+    pipeline.enricher = enricher = ScriptedEnricher({}, "2")
+    assert states(refresh(pipeline, speech.named("short"))) == [DONE]
+    assert enricher.asked == []  # only messages are read, and this one was not named
     assert_index_agrees(pipeline)
 
 

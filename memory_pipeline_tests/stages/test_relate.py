@@ -8,12 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from memory_pipeline.model.errors import BusyError
 from memory_pipeline.model.records import FactDraft
 from memory_pipeline.providers.local_enricher.enricher import LocalEnricher
 from memory_pipeline.stages.relate import relate
+from memory_pipeline.stores.postgres import due
 from memory_pipeline_tests.stages.support import MARCH, ScriptedEnricher, World, at, day_window, draft, enrich
 
 State = dict[str, tuple[str, str | None, datetime | None]]
@@ -331,9 +334,11 @@ def test_one_state_comes_out_in_whatever_order_and_portions_facts_arrive_and_go(
         portion = arrival[start:end]
         for fact, sent_at in portion:
             speech.say(fact.statement, sent_at, name=fact.statement)
-        for day in data.draw(st.permutations(sorted({sent_at.day for _, sent_at in portion}))):
-            enrich(speech.database, enricher, day_window(day))
-            relate(speech.database, day_window(day))
+        days = [day_window(day) for day in sorted({sent_at.day for _, sent_at in portion})]
+        named = speech.named(*(f"Ana: {fact.statement}" for fact, _ in portion))
+        for selection in [named] if data.draw(st.booleans()) else data.draw(st.permutations(days)):
+            enrich(speech.database, enricher, selection)
+            relate(speech.database, selection)
     assert (state(speech), speech.relations()) == expected(said)
 
     kept = [one for one in said if data.draw(st.booleans())]
@@ -343,3 +348,27 @@ def test_one_state_comes_out_in_whatever_order_and_portions_facts_arrive_and_go(
         relate(speech.database, day_window(day))
     present = {content: found for content, found in state(speech).items() if found[0] != "deleted"}
     assert (present, speech.relations()) == expected(kept)
+
+
+def test_named_memories_order_their_slots_and_no_others(speech: World) -> None:
+    for fact in (lives("Lisbon", 2), lives("Berlin", 10), taste("coffee", 3), taste("coffee", 4, "dislikes")):
+        speech.say(fact.statement, fact.valid_from)
+    facts = [lives("Lisbon", 2), lives("Berlin", 10), taste("coffee", 3), taste("coffee", 4, "dislikes")]
+    enrich(speech.database, ScriptedEnricher({fact.statement: [fact] for fact in facts}), MARCH)
+    report = relate(speech.database, speech.named("Ana: Lisbon 2"))
+    assert (report.facts_changed, report.relations_written) == (1, 1)
+    assert speech.relations() == {("Berlin 10", "supersedes", "Lisbon 2")}
+    report = relate(speech.database, speech.named("dislikes coffee 4"))  # a fact by itself
+    assert (report.facts_changed, report.relations_written) == (1, 1)
+    assert relate(speech.database, MARCH).facts_changed == 0
+
+
+def test_named_memories_do_not_wait_for_long_while_other_facts_are_ordered(
+    speech: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "NAMED_WAIT_SECONDS", 0.05)
+    remember(speech, lives("Lisbon", 2))
+    with speech.database.transaction() as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('relate_facts'))")
+        with pytest.raises(BusyError, match="Run it again"):
+            relate(speech.database, speech.named())

@@ -279,3 +279,27 @@ def test_sources_are_messages_that_exist(speech: World) -> None:
         }
         assert owners == {row["user_id"]}
         assert len(set(row["source_message_ids"])) == len(row["source_message_ids"])
+
+
+SUMMARIZER = "summarizer:extractive"
+
+
+def test_summaries_of_a_tenant_that_does_not_permit_the_summarizer_stay_as_they_are_until_it_does(
+    speech: World,
+) -> None:
+    speech.say("one", at(3))
+    speech.say("theirs", at(3), tenant="globex")
+    run(speech)
+    globex = speech.tenant("globex")
+    speech.uninstall(SUMMARIZER, "globex")
+    speech.say("two", at(4))
+    speech.say("theirs again", at(4), tenant="globex")
+    report = run(speech)
+    assert (report.summaries, report.changed, report.withdrawn, report.refused_tenants) == (1, 1, 0, [globex])
+    assert set(summaries(speech)) == {"Ana: one; Ana: two | ", "Ana: theirs | "}
+    assert speech.refusals() == [(globex, "stage:summarize", SUMMARIZER)]
+    assert run(speech, window=DayWindow(date(2026, 3, 16), date(2026, 3, 23))).refused_tenants == []
+    speech.install(SUMMARIZER, "globex")
+    report = run(speech)
+    assert (report.summaries, report.changed, report.refused_tenants) == (2, 1, [])
+    assert set(summaries(speech)) == {"Ana: one; Ana: two | ", "Ana: theirs; Ana: theirs again | "}

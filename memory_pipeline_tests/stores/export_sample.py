@@ -6,12 +6,17 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from memory_pipeline.model import ids
 from memory_pipeline.model.records import IncomingMessage, Role
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.serving.ingest import UserDirectory, ingest
+from memory_pipeline.stores.files import sha256_of
+from memory_pipeline.stores.lake.manifest import LakeFile, read_manifest
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.tenants import ensure_tenant
 
@@ -105,6 +110,21 @@ def fill(pipeline_url: str) -> None:
 def lake_bytes(root: Path) -> dict[str, bytes]:
     """Return every Parquet file of a lake by its name."""
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.parquet")}
+
+
+def rewrite(root: Path, table: str, day: date, rows: pa.Table) -> None:
+    """Replace a day of a lake by other rows, as an export that found them in Postgres would."""
+    name = f"day={day}/part-0.parquet"
+    path = root / table / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, path)
+    manifest = read_manifest(root)
+    assert manifest is not None
+    entry = manifest.tables[table]
+    file = LakeFile(rows=rows.num_rows, bytes=path.stat().st_size, sha256=sha256_of(path), fingerprint="rewritten")
+    files = dict(sorted({**entry.files, name: file}.items()))
+    tables = {**manifest.tables, table: msgspec.structs.replace(entry, files=files)}
+    (root / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, tables=tables)))
 
 
 def _refuse(rejection: object) -> None:

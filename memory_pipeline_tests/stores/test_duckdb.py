@@ -5,29 +5,39 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from memory_pipeline import __version__
 from memory_pipeline.model.errors import ExportError, MemoryPipelineError
 from memory_pipeline.stages.export import export_lake
+from memory_pipeline.stores import lake
 from memory_pipeline.stores.duckdb import build, publish
+from memory_pipeline.stores.duckdb import generations as folder
+from memory_pipeline.stores.duckdb.generations import TableSummary
+from memory_pipeline.stores.duckdb.marts import marts
 from memory_pipeline.stores.duckdb.publish import ExportReport, current_export, generations, publish_duckdb
 from memory_pipeline.stores.duckdb.query import query, write_result
 from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
-from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, fill
+from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, fill, rewrite
 
 TABLES = {
     "tenants": 2,
@@ -38,10 +48,22 @@ TABLES = {
     "facts": 4,
     "memory_relationships": 2,
     "summaries": 2,
+    "profiles": 0,
+    "jobs": 0,
+    "audit_findings": 0,
+    "events": 6,
+    "dim_days": 4,
     "mart_daily_activity": 6,
-    "mart_user_daily": 6,
+    "mart_data_quality": 0,
     "mart_fact_catalogue": 4,
+    "mart_fact_churn": 4,
+    "mart_memory_growth": 12,
+    "mart_pipeline_response": 0,
+    "mart_retention": 4,
+    "mart_user_daily": 6,
+    "mart_weekly_topics": 12,
 }
+LAST_DAY = date(2025, 3, 4)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +89,8 @@ def exports(tmp_path: Path) -> Path:
 
 def change(lake_root: Path) -> None:
     """Drop one message from the lake, so that the next publication has something to do."""
-    file = lake_root / "messages/day=2025-03-04/part-0.parquet"
-    table = pq.ParquetFile(file).read()
-    pq.write_table(table.slice(1), file)
+    table = pq.ParquetFile(lake_root / "messages/day=2025-03-04/part-0.parquet").read()
+    rewrite(lake_root, "messages", LAST_DAY, table.slice(1))
 
 
 def count_messages(path: Path) -> int:
@@ -176,8 +197,169 @@ def test_a_reader_of_the_old_file_goes_on_undisturbed(lake_root: Path, exports: 
     assert_served(exports, new, MESSAGES - 1)
 
 
+def add(lake_root: Path) -> None:
+    """Add one message to the last day of the lake: something new, and nothing gone."""
+    table = pq.ParquetFile(lake_root / "messages/day=2025-03-04/part-0.parquet").read()
+    at = table.schema.get_field_index("message_id")
+    one = table.slice(0, 1)
+    fresh = pa.ExtensionArray.from_storage(one.schema.field(at).type, pa.array([uuid.uuid4().bytes], pa.binary(16)))
+    one = one.set_column(at, one.schema.field(at), fresh)
+    rewrite(lake_root, "messages", LAST_DAY, pa.concat_tables([table, one]))
+
+
+def whole_digest(lake_root: Path, tmp_path: Path) -> str:
+    return publish_duckdb(lake_root, tmp_path / f"whole{uuid.uuid4()}", 1).digest
+
+
+def test_a_file_with_new_rows_is_made_from_the_last_and_equals_one_built_whole(
+    lake_root: Path, exports: Path, tmp_path: Path
+) -> None:
+    first = publish_duckdb(lake_root, exports, 3)
+    assert first.whole_because == "there was none to build upon"
+    for number in (1, 2):
+        add(lake_root)
+        report = publish_duckdb(lake_root, exports, 3)
+        assert report.whole_because is None
+        assert (report.published, report.digest) == (True, whole_digest(lake_root, tmp_path))
+        assert report.rows["messages"] == MESSAGES + number
+        assert report.rows["mart_daily_activity"] == TABLES["mart_daily_activity"]
+    assert count_messages(first.path) == MESSAGES
+    assert litter(exports) == []
+
+
+def test_a_row_that_changes_without_its_text_is_replaced_in_place(
+    lake_root: Path, exports: Path, tmp_path: Path
+) -> None:
+    publish_duckdb(lake_root, exports, 2)
+    table = pq.ParquetFile(lake_root / "facts/day=2025-03-01/part-0.parquet").read()
+    at = table.schema.get_field_index("confidence")
+    again = table.set_column(at, table.schema.field(at), pa.array([0.25] * table.num_rows, pa.float32()))
+    rewrite(lake_root, "facts", date(2025, 3, 1), again)
+    report = publish_duckdb(lake_root, exports, 2)
+    assert (report.whole_because, report.digest) == (None, whole_digest(lake_root, tmp_path))
+    with duckdb.connect(str(report.path), read_only=True) as connection:
+        found = connection.execute("SELECT count(*) FROM mart_fact_catalogue WHERE confidence = 0.25").fetchall()
+    assert found == [(table.num_rows,)]
+
+
+def test_what_is_gone_leaves_no_byte_behind(lake_root: Path, exports: Path) -> None:
+    """Replacing days would keep the old rows in the file's free space."""
+    publish_duckdb(lake_root, exports, 1)
+    table = pq.ParquetFile(lake_root / "messages/day=2025-03-04/part-0.parquet").read()
+    at = table.schema.get_field_index("content")
+    word = "a word that will be taken back"
+    said = table.set_column(at, "content", pa.array([word, *table.column(at).to_pylist()[1:]]))
+    rewrite(lake_root, "messages", LAST_DAY, said)
+    assert word.encode() in publish_duckdb(lake_root, exports, 1).path.read_bytes()
+    rewrite(lake_root, "messages", LAST_DAY, said.slice(1))
+    report = publish_duckdb(lake_root, exports, 1)
+    assert report.whole_because == "rows are gone, or say something else"
+    assert [path for path in exports.iterdir() if path.is_file() and word.encode() in path.read_bytes()] == []
+
+
+def test_a_damaged_last_file_is_not_built_upon(lake_root: Path, exports: Path, tmp_path: Path) -> None:
+    first = publish_duckdb(lake_root, exports, 2)
+    first.path.chmod(0o644)
+    alter_a_row(first.path)
+    manifest = folder.manifest_of(first.path)
+    changed = msgspec.structs.replace(manifest, bytes=first.path.stat().st_size)
+    first.path.with_suffix(".json").chmod(0o644)
+    first.path.with_suffix(".json").write_bytes(msgspec.json.encode(changed))
+    add(lake_root)
+    report = publish_duckdb(lake_root, exports, 2)
+    assert "could not be built upon" in str(report.whole_because)
+    assert report.digest == whole_digest(lake_root, tmp_path)
+    assert_served(exports, report, MESSAGES + 1)
+
+
+@settings(deadline=None, max_examples=15)
+@given(steps=st.lists(st.sampled_from(["add", "change", "nothing"]), min_size=1, max_size=4))
+def test_whatever_happened_in_between_the_content_is_that_of_a_file_built_whole(
+    sample_lake: Path, tmp_path_factory: pytest.TempPathFactory, steps: list[str]
+) -> None:
+    root = tmp_path_factory.mktemp("steps")
+    shutil.copytree(sample_lake, root / "lake")
+    publish_duckdb(root / "lake", root / "exports", 1)
+    for step in steps:
+        if step == "add":
+            add(root / "lake")
+        elif step == "change":
+            change(root / "lake")
+        report = publish_duckdb(root / "lake", root / "exports", 1)
+    assert report.digest == whole_digest(root / "lake", root)
+
+
+def test_the_manifest_says_what_the_file_is_and_of_which_moment(lake_root: Path, exports: Path) -> None:
+    report = publish_duckdb(lake_root, exports, 1)
+    manifest = folder.manifest_of(report.path)
+    assert (manifest.name, manifest.bytes, manifest.digest) == (report.path.name, report.bytes, report.digest)
+    assert {name: table.rows for name, table in manifest.tables.items()} == TABLES
+    assert (manifest.tenant, manifest.masked, manifest.code_version) == (None, False, __version__)
+    assert manifest.source is not None
+    assert manifest.source.snapshot.count(":") == 2
+    assert manifest.source.taken_at < manifest.published_at
+    assert manifest.source.schema_version >= 3
+    assert manifest.made_of["messages"].keys() == {f"day=2025-03-0{day}/part-0.parquet" for day in (1, 2, 4)}
+
+
+@pytest.mark.parametrize(
+    ("table", "day", "message"),
+    [
+        ("messages", date(2025, 4, 1), "keys of messages come more than once"),
+        ("facts", date(2025, 4, 1), "keys of facts come more than once"),
+    ],
+)
+def test_keys_that_come_twice_are_refused_before_the_switch(
+    lake_root: Path, exports: Path, table: str, day: date, message: str
+) -> None:
+    report = publish_duckdb(lake_root, exports, 3)
+    again = pq.ParquetFile(lake_root / table / "day=2025-03-04/part-0.parquet").read()
+    rewrite(lake_root, table, day, again)
+    with pytest.raises(ExportError, match=message):
+        publish_duckdb(lake_root, exports, 3)
+    assert_served(exports, report)
+
+
+def test_rows_whose_user_is_missing_are_refused_before_the_switch(lake_root: Path, exports: Path) -> None:
+    report = publish_duckdb(lake_root, exports, 3)
+    table = pq.ParquetFile(lake_root / "messages/day=2025-03-04/part-0.parquet").read()
+    at = table.schema.get_field_index("user_id")
+    stranger = pa.ExtensionArray.from_storage(
+        table.schema.field(at).type, pa.array([uuid.uuid4().bytes] * table.num_rows, pa.binary(16))
+    )
+    rewrite(lake_root, "messages", LAST_DAY, table.set_column(at, table.schema.field(at), stranger))
+    with pytest.raises(ExportError, match=r"8 rows of messages.user_id name no row of users"):
+        publish_duckdb(lake_root, exports, 3)
+    assert_served(exports, report)
+
+
+def test_every_mart_says_where_each_of_its_columns_comes_from(lake_root: Path, exports: Path) -> None:
+    path = publish_duckdb(lake_root, exports, 3).path
+    with duckdb.connect(str(path), read_only=True) as connection:
+        found = connection.execute(
+            "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() ORDER BY table_name, column_index"
+        ).fetchall()
+        real = {table: {name: (kind, comment) for t, name, kind, comment in found if t == table} for table, *_ in found}
+        for mart in marts():
+            stated = {column.name: (_TYPES.get(column.type, column.type), column.comment) for column in mart.columns}
+            assert list(stated.items()) == list(real[mart.name].items())
+            assert mart.description.endswith(".")
+            sources = {source for column in mart.columns for source in column.sources}
+            assert [f"{t}.{c}" for t, c in sources if c not in real[t]] == []
+            # What it reads is what its lineage says, so that it is made again when that changes.
+            named = {name for name in real if re.search(rf"(?:FROM|JOIN) {name}\b", mart.statement)}
+            assert named == mart.reads
+            rows = connection.execute("FROM query_table($1)", [mart.name]).fetchall()
+            at = [[column.name for column in mart.columns].index(name) for name in mart.key]
+            assert len({tuple(row[n] for n in at) for row in rows}) == len(rows)
+
+
+_TYPES = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
+
+
 def test_a_build_that_fails_in_the_middle_leaves_the_old_file_served(lake_root: Path, exports: Path) -> None:
     report = publish_duckdb(lake_root, exports, 3)
+    change(lake_root)
     broken = lake_root / "summaries/day=2025-03-01/part-0.parquet"
     whole = broken.read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
@@ -186,7 +368,7 @@ def test_a_build_that_fails_in_the_middle_leaves_the_old_file_served(lake_root: 
     assert_served(exports, report)
     assert litter(exports) == []
     broken.write_bytes(whole)
-    assert not publish_duckdb(lake_root, exports, 3).published
+    assert_served(exports, publish_duckdb(lake_root, exports, 3), MESSAGES - 1)
 
 
 def test_a_null_where_none_may_be_is_refused(lake_root: Path, exports: Path) -> None:
@@ -194,7 +376,8 @@ def test_a_null_where_none_may_be_is_refused(lake_root: Path, exports: Path) -> 
     file = lake_root / "messages/day=2025-03-04/part-0.parquet"
     table = pq.ParquetFile(file).read()
     at = table.schema.get_field_index("content")
-    pq.write_table(table.set_column(at, "content", pa.nulls(table.num_rows, pa.string())), file)
+    nulls = table.set_column(at, "content", pa.nulls(table.num_rows, pa.string()))
+    rewrite(lake_root, "messages", LAST_DAY, nulls)
     with pytest.raises(ExportError, match=r"NOT NULL.*content"):
         publish_duckdb(lake_root, exports, 3)
     assert_served(exports, report)
@@ -236,8 +419,10 @@ def test_a_damaged_build_is_refused_before_the_switch(
     report = publish_duckdb(lake_root, exports, 3)
     change(lake_root)
 
-    def damaged_build(root: Path, path: Path) -> dict[str, build.TableSummary]:
-        tables = build.build(root, path)
+    def damaged_build(
+        root: Path, manifest: lake.LakeManifest | None, path: Path, scope: build.Scope
+    ) -> dict[str, TableSummary]:
+        tables = build.build(root, manifest, path, scope)
         damage(path)
         return tables
 
@@ -256,7 +441,7 @@ def test_a_damaged_build_is_refused_before_the_switch(
     [
         *(("flush", nth) for nth in range(1, 7)),
         *(("os.replace", nth) for nth in range(1, 5)),
-        *((step, 1) for step in ("build", "verify_in_fresh_process", "_switch", "_prune")),
+        *((step, 1) for step in ("build", "verify_in_fresh_process", "place", "switch", "prune")),
     ],
 )
 def test_a_publisher_killed_at_any_step_leaves_a_whole_file_served(
@@ -283,7 +468,7 @@ _KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
 from memory_pipeline.stores import files
-from memory_pipeline.stores.duckdb import publish
+from memory_pipeline.stores.duckdb import generations, publish
 
 lake, exports, call, nth = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 calls = 0
@@ -300,7 +485,7 @@ def killing(function):
 if call == "os.replace":
     os.replace = killing(os.replace)
 elif call == "flush":
-    publish.flush = files.flush = killing(files.flush)
+    generations.flush = files.flush = killing(files.flush)
 else:
     setattr(publish, call, killing(getattr(publish, call)))
 publish.publish_duckdb(lake, exports, 2)

@@ -8,11 +8,11 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from memory_pipeline.api.app import PREFIX, Caller, CorrelationId, OpenServices
+from memory_pipeline.api.app import PREFIX, AuthenticatedRoute, Caller, CorrelationId, OpenServices
 from memory_pipeline.api.errors import DOCUMENTED
 from memory_pipeline.api.schemas import ConversationList, ConversationMessages, DeletedAnswer, ErrorAnswer
 
-router = APIRouter(prefix=PREFIX, tags=["conversations"])
+router = APIRouter(prefix=PREFIX, tags=["conversations"], route_class=AuthenticatedRoute)
 
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorAnswer, "description": "You have no such conversation."}
@@ -24,11 +24,12 @@ _JSON = "application/json"
 def list_conversations(
     caller: Caller,
     services: OpenServices,
+    correlation_id: CorrelationId,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[UUID | None, Query(description="The last conversation of the page before.")] = None,
 ) -> Response:
     """List your conversations, newest first."""
-    return Response(services.list_conversations(caller, limit, after), media_type=_JSON)
+    return Response(services.list_conversations(caller, limit, after, correlation_id), media_type=_JSON)
 
 
 @router.get(
@@ -38,11 +39,14 @@ def read_conversation(
     conversation_id: UUID,
     caller: Caller,
     services: OpenServices,
+    correlation_id: CorrelationId,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[UUID | None, Query(description="Only messages before this one.")] = None,
 ) -> Response:
     """Read a conversation with its newest messages, oldest first."""
-    return Response(services.read_conversation(caller, conversation_id, limit, before), media_type=_JSON)
+    return Response(
+        services.read_conversation(caller, conversation_id, limit, before, correlation_id), media_type=_JSON
+    )
 
 
 @router.delete("/conversations/{conversation_id}", response_model=DeletedAnswer, responses={**DOCUMENTED, **_NOT_FOUND})

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import msgspec
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from memory_pipeline import metrics
 from memory_pipeline.api.app import PREFIX, OpenServices
-from memory_pipeline.api.schemas import CacheStats, HealthAnswer
+from memory_pipeline.api.schemas import CacheStats, ErrorAnswer, HealthAnswer
+from memory_pipeline.serving.services import Services
 
 router = APIRouter(tags=["operations"])
+
+_THREADS = 4
+
+
+@cache
+def _limiter(_services: Services) -> CapacityLimiter:
+    """Threads that requests for data can't take: how the service is must be told when it is busy, too."""
+    return CapacityLimiter(_THREADS)
 
 
 @router.get(
@@ -18,19 +30,25 @@ router = APIRouter(tags=["operations"])
     response_model=HealthAnswer,
     responses={503: {"model": HealthAnswer, "description": "Something the service needs is away or wrong."}},
 )
-def health(services: OpenServices) -> Response:
+async def health(services: OpenServices) -> Response:
     """Say how each store, the queue, the cache, the write buffer and the wiring are."""
-    report = services.health()
+    report = await to_thread.run_sync(services.health, limiter=_limiter(services))
     return Response(msgspec.json.encode(report), 200 if report.ok else 503, media_type="application/json")
 
 
-@router.get(f"{PREFIX}/cache/stats", response_model=CacheStats)
-def cache_stats(services: OpenServices) -> Response:
+@router.get(
+    f"{PREFIX}/cache/stats",
+    response_model=CacheStats,
+    responses={503: {"model": ErrorAnswer, "description": "The system is switched off."}},
+)
+async def cache_stats(services: OpenServices) -> Response:
     """Say how large the cache is and how often it answered."""
-    return Response(msgspec.json.encode(services.cache_stats()), media_type="application/json")
+    services.require_enabled()
+    stats = await to_thread.run_sync(services.cache_stats, limiter=_limiter(services))
+    return Response(msgspec.json.encode(stats), media_type="application/json")
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def prometheus_metrics() -> Response:
+async def prometheus_metrics() -> Response:
     """Every metric, in Prometheus' text format."""
     return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)

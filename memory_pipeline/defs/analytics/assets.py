@@ -1,16 +1,19 @@
-"""The lake tables, the dimensions beside them, and `duckdb_analytics`."""
+"""The lake tables, the dimensions beside them, and `duckdb_analytics` with its marts."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 import dagster as dg
 
-from memory_pipeline.defs.analytics.columns import column_metadata
+from memory_pipeline.defs.analytics.columns import asset_of, column_metadata, mart_metadata
+from memory_pipeline.defs.audit.assets import consistency_audit
 from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.partitions import daily, window_of
 from memory_pipeline.defs.summaries.assets import weekly_summaries
-from memory_pipeline.stages.export import export_dimensions, export_lake
-from memory_pipeline.stores.duckdb.publish import publish_duckdb
+from memory_pipeline.stages.export import export_lake, publish
+from memory_pipeline.stores.duckdb.checks import preview
+from memory_pipeline.stores.duckdb.marts import Mart, marts
 from memory_pipeline.stores.lake import DAILY_TABLES
 
 _LAKE_PREFIX = "lake_"
@@ -20,11 +23,32 @@ _DESCRIPTIONS = {
     "facts": "Facts with subject, predicate, object and validity interval, by the UTC day they were said.",
     "memory_relationships": "Which fact ended or supports which, by day.",
     "summaries": "Weekly summaries, by the day of the first message each rests on.",
+    "profiles": "Profiles of users, by the day of the first message each rests on.",
+    "jobs": "The ledger of asynchronous work, by the UTC day it was asked for.",
+    "audit_findings": "Where stores disagreed with Postgres, by the UTC day of the audit.",
+    "events": "The append-only log, by UTC day.",
 }
 _READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
     "messages": ["messages"],
     "summaries": [facts, memory_relationships, weekly_summaries],
+    "profiles": [facts],
+    "jobs": ["messages"],
+    "audit_findings": [consistency_audit],
+    "events": ["messages"],
 }
+_PREVIEWED = frozenset({"mart_daily_activity", "mart_data_quality", "mart_fact_churn", "mart_memory_growth"}) | {
+    "mart_pipeline_response",
+    "mart_retention",
+}
+"""Marts of counts. The others name users or what they said, which must not stay in Dagster's own history."""
+
+after_sources = (
+    dg.AutomationCondition.any_deps_updated().since(
+        dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
+    )
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("after what it is read from")
 
 
 def _lake_spec(table: str) -> dg.AssetSpec:
@@ -35,8 +59,9 @@ def _lake_spec(table: str) -> dg.AssetSpec:
         group_name="analytics",
         kinds={"parquet", "postgres"},
         owners=OWNERS,
-        code_version="1",
+        code_version="2",
         metadata=column_metadata(table),
+        automation_condition=after_sources,
         skippable=True,
     )
 
@@ -68,45 +93,94 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
 
 
 @dg.asset(
-    deps=["lake_messages", "lake_facts"],
+    deps=[f"{_LAKE_PREFIX}{table}" for table in DAILY_TABLES],
     group_name="analytics",
     kinds={"parquet", "postgres"},
     owners=OWNERS,
     pool="lake",
-    code_version="1",
+    code_version="2",
+    automation_condition=after_sources,
     description=(
-        "Tenants, users and conversations, written whole. Read after the daily tables, so that whatever those refer "
-        "to is in here."
+        "Tenants, users and conversations, written whole, in one snapshot of Postgres with every day of the lake that "
+        "has changed since it was exported: what is published next is of one moment."
     ),
 )
 def lake_dimensions(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
-    reports = export_dimensions(pipeline.database.url, pipeline.lake_root, logged_progress(context, "rows"))
+    reports = export_lake(pipeline.database.url, None, pipeline.lake_root, logged_progress(context, "rows"))
+    changed = [report for report in reports if report.written or report.removed]
     return dg.MaterializeResult(
         metadata={f"rows_{report.table}": report.rows for report in reports}
+        | {f"files_changed_{report.table}": report.written + report.removed for report in changed}
         | {"dagster/row_count": sum(report.rows for report in reports)}
     )
 
 
-@dg.asset(
-    deps=[lake_dimensions, *(f"{_LAKE_PREFIX}{table}" for table in DAILY_TABLES)],
-    group_name="analytics",
-    kinds={"duckdb", "parquet"},
-    owners=OWNERS,
-    pool="duckdb_publisher",
-    code_version="1",
-    description=(
-        "One read-only DuckDB file with all tables and marts, built from the lake, verified in a fresh process and "
-        "switched atomically. Readers of the last file go on undisturbed; a failure leaves it served."
-    ),
-)
-def duckdb_analytics(pipeline: PipelineResource) -> dg.MaterializeResult[None]:
-    report = publish_duckdb(pipeline.lake_root, pipeline.exports_root, pipeline.settings.export_generations)
-    rows = "\n".join(f"| {table} | {count:,} |" for table, count in sorted(report.rows.items()))
-    return dg.MaterializeResult(
-        metadata=metadata_of(
-            report,
-            row_count=sum(report.rows.values()),
-            path=dg.MetadataValue.path(report.path),
-            tables=dg.MetadataValue.md(f"| table | rows |\n|---|---|\n{rows}"),
-        )
+def _mart_spec(mart: Mart) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        mart.name,
+        deps=sorted({asset_of(table) for table in mart.reads}),
+        description=f"{mart.description} A table of the published DuckDB file.",
+        group_name="analytics",
+        kinds={"duckdb", "sql"},
+        owners=OWNERS,
+        code_version="1",
+        metadata=mart_metadata(mart),
+        automation_condition=after_sources,
+        skippable=True,
     )
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            "duckdb_analytics",
+            deps=["lake_dimensions", *(f"{_LAKE_PREFIX}{table}" for table in DAILY_TABLES)],
+            description=(
+                "Read-only DuckDB files with all tables and marts: one for everyone, and one for each consumer of "
+                "MEMORY_EXPORT_CONSUMERS. Built from the lake, checked (rows, keys, references), verified in a fresh "
+                "process and switched atomically. Readers of the last file go on undisturbed; failures leave it served."
+            ),
+            group_name="analytics",
+            kinds={"duckdb", "parquet"},
+            owners=OWNERS,
+            code_version="2",
+            automation_condition=after_sources,
+            freshness_policy=dg.FreshnessPolicy.time_window(
+                fail_window=timedelta(hours=3), warn_window=timedelta(hours=2)
+            ),
+            skippable=True,
+        ),
+        *(_mart_spec(mart) for mart in marts()),
+    ],
+    can_subset=True,
+    pool="duckdb_publisher",
+    description="The published files. Whichever of their tables is asked for, all of the file is made.",
+)
+def published_files(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    report = publish(pipeline.settings, pipeline.lake_root, pipeline.exports_root)
+    rows = "\n".join(f"| {table} | {count:,} |" for table, count in sorted(report.rows.items()))
+    consumers = "\n".join(
+        f"| {name} | {one.path} | {sum(one.rows.values()):,} |" for name, one in sorted(report.consumers.items())
+    )
+    for name in ("duckdb_analytics", *(mart.name for mart in marts())):  # Dagster wants each after what it reads
+        key = dg.AssetKey(name)
+        if key not in context.selected_asset_keys:
+            continue
+        if name == "duckdb_analytics":
+            yield dg.MaterializeResult(
+                asset_key=key,
+                metadata=metadata_of(
+                    report,
+                    row_count=sum(report.rows.values()),
+                    path=dg.MetadataValue.path(report.path),
+                    tables=dg.MetadataValue.md(f"| table | rows |\n|---|---|\n{rows}"),
+                    consumers=dg.MetadataValue.md(f"| consumer | file | rows |\n|---|---|---|\n{consumers}"),
+                ),
+            )
+        else:
+            metadata: dict[str, dg.MetadataValue | int] = {"dagster/row_count": report.rows[name]}
+            if name in _PREVIEWED:
+                metadata["preview"] = dg.MetadataValue.md(preview(report.path, name))
+            yield dg.MaterializeResult(asset_key=key, metadata=metadata)

@@ -1,4 +1,4 @@
-"""Columns of the lake's tables as Dagster's metadata: types, meaning, and which column upstream each comes from.
+"""Columns of the lake's tables and of the marts as Dagster's metadata: types, meaning, and where each comes from.
 
 Kept with the definitions: with the materializations they would be stored once per table and day of every run.
 """
@@ -11,6 +11,8 @@ from typing import Any
 import dagster as dg
 
 from memory_pipeline.stores.duckdb.columns import exported_columns
+from memory_pipeline.stores.duckdb.marts import Mart, marts
+from memory_pipeline.stores.lake import DIMENSIONS
 
 SOURCES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "messages": ("messages", {"day": "sent_at"}),
@@ -21,15 +23,17 @@ SOURCES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     ),
     "memory_relationships": ("memory_relationships", {}),
     "summaries": ("weekly_summaries", {"summary_id": "memory_id", "source_messages": "source_message_ids"}),
+    "profiles": ("facts", {"profile_id": "memory_id", "source_messages": "source_message_ids"}),
+    "audit_findings": ("consistency_audit", {"day": "started_at", "audited_at": "started_at"}),
 }
-"""The asset each daily table is read from, and the columns that have another name there."""
+"""The asset that a daily table is read from, and the columns that have another name there. Jobs and events are written
+beside the messages, by no asset of their own."""
 
 
 def column_metadata(table: str) -> dict[str, Any]:
     """Return schema and lineage of a daily table of the lake."""
-    asset, renamed = SOURCES[table]
     columns = exported_columns()[table]
-    return {
+    metadata: dict[str, Any] = {
         "dagster/column_schema": dg.TableSchema(
             [
                 dg.TableColumn(
@@ -37,11 +41,44 @@ def column_metadata(table: str) -> dict[str, Any]:
                 )
                 for column in columns
             ]
-        ),
-        "dagster/column_lineage": dg.TableColumnLineage(
+        )
+    }
+    if table in SOURCES:
+        asset, renamed = SOURCES[table]
+        metadata["dagster/column_lineage"] = dg.TableColumnLineage(
             {
                 column.name: [dg.TableColumnDep(dg.AssetKey(asset), renamed.get(column.name, column.name))]
                 for column in columns
             }
+        )
+    return metadata
+
+
+def mart_metadata(mart: Mart) -> dict[str, Any]:
+    """Return schema and lineage of a mart, as its SQL file says them."""
+    return {
+        "dagster/column_schema": dg.TableSchema(
+            [
+                dg.TableColumn(
+                    column.name,
+                    column.type,
+                    column.comment,
+                    dg.TableColumnConstraints(nullable=column.name not in mart.key),
+                )
+                for column in mart.columns
+            ]
+        ),
+        "dagster/column_lineage": dg.TableColumnLineage(
+            {
+                column.name: [dg.TableColumnDep(asset_of(table), name) for table, name in column.sources]
+                for column in mart.columns
+            }
         ),
     }
+
+
+def asset_of(table: str) -> dg.AssetKey:
+    """Return the asset that makes a table or mart of the published file."""
+    if table in {mart.name for mart in marts()}:
+        return dg.AssetKey(table)
+    return dg.AssetKey("lake_dimensions" if table in DIMENSIONS else f"lake_{table}")

@@ -5,7 +5,7 @@ from datetime import timedelta
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from memory_pipeline.defs.analytics.assets import duckdb_analytics, lake, lake_dimensions
+from memory_pipeline.defs.analytics.assets import lake, lake_dimensions, published_files
 from memory_pipeline.defs.common import OWNER_TAG, OWNERS
 from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
@@ -19,7 +19,7 @@ DAYS = 8
 export_job = dg.define_asset_job(
     "export_job",
     selection=dg.AssetSelection.assets(
-        facts, memory_relationships, memory_embeddings, chroma_index, lake, lake_dimensions, duckdb_analytics
+        facts, memory_relationships, memory_embeddings, chroma_index, lake, lake_dimensions, published_files
     ),
     description="A range of days through the whole pipeline, then a new DuckDB file.",
     tags=OWNER_TAG,
@@ -48,3 +48,15 @@ def hourly_export_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
             ASSET_PARTITION_RANGE_END_TAG: moment.date().isoformat(),
         },
     )
+
+
+after_facts_sensor = dg.AutomationConditionSensorDefinition(
+    "after_facts_automation",
+    target=dg.AssetSelection.assets(lake, lake_dimensions, published_files),
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    minimum_interval_seconds=60,
+    description=(
+        "Exports what facts and summaries have brought, as soon as they are there. Off unless turned on here: every "
+        "export looks at every row's header, so that once an hour is enough for most."
+    ),
+)

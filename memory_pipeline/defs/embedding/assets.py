@@ -2,9 +2,17 @@
 
 import dagster as dg
 
-from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of, refused_metadata
+from memory_pipeline.defs.common import (
+    OWNERS,
+    PipelineResource,
+    held_up,
+    logged_progress,
+    metadata_of,
+    refused_metadata,
+)
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.partitions import daily, window_of
+from memory_pipeline.model.flags import Flag
 from memory_pipeline.providers.registry import make_embedder, plugin_names
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.embed import embed
@@ -26,12 +34,17 @@ from memory_pipeline.stages.embed import embed
     ),
 )
 def memory_embeddings(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    off = held_up(context, pipeline, Flag.EMBEDDING)
+    if off is not None:
+        return off
     report = embed(
         pipeline.database,
         pipeline.embedder,
         window_of(context),
         plugin=plugin_names(pipeline.settings).embedder,
+        limits=pipeline.rate_limits,
         progress=logged_progress(context, "memories"),
+        fail_fast=pipeline.settings.fail_fast,
     )
     return dg.MaterializeResult(
         metadata=metadata_of(

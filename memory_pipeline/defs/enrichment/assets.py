@@ -2,8 +2,16 @@
 
 import dagster as dg
 
-from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of, refused_metadata
+from memory_pipeline.defs.common import (
+    OWNERS,
+    PipelineResource,
+    held_up,
+    logged_progress,
+    metadata_of,
+    refused_metadata,
+)
 from memory_pipeline.defs.partitions import daily, window_of
+from memory_pipeline.model.flags import Flag
 from memory_pipeline.providers.registry import make_enricher, plugin_names
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.enrich import enrich
@@ -26,6 +34,9 @@ from memory_pipeline.stores.postgres.previews import newest_facts
     ),
 )
 def facts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    off = held_up(context, pipeline, Flag.ENRICHMENT)
+    if off is not None:
+        return off
     window = window_of(context)
     report = enrich(
         pipeline.database,
@@ -33,6 +44,7 @@ def facts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
         window,
         plugin=plugin_names(pipeline.settings).enricher,
         progress=logged_progress(context, "messages"),
+        fail_fast=pipeline.settings.fail_fast,
     )
     with pipeline.database.transaction() as connection:
         preview = newest_facts(connection, window)
@@ -62,6 +74,9 @@ def facts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
     ),
 )
 def memory_relationships(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    off = held_up(context, pipeline, Flag.RELATIONS)
+    if off is not None:
+        return off
     window = window_of(context)
     with pipeline.database.transaction() as connection:
         # Before: what a job asks for can be seen once the job can.

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
+from memory_pipeline.defs.common import OWNERS, PipelineResource, held_up, logged_progress, metadata_of
 from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.partitions import daily, window_of
 from memory_pipeline.stages.index import index_memories
@@ -25,6 +25,9 @@ from memory_pipeline.stores.postgres.job_settling import SETTLER, settle_done_jo
     ),
 )
 def chroma_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    off = held_up(context, pipeline)
+    if off is not None:
+        return off
     window = window_of(context)
     report = index_memories(
         pipeline.database,

@@ -2,9 +2,17 @@
 
 import dagster as dg
 
-from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of, refused_metadata
+from memory_pipeline.defs.common import (
+    OWNERS,
+    PipelineResource,
+    held_up,
+    logged_progress,
+    metadata_of,
+    refused_metadata,
+)
 from memory_pipeline.defs.enrichment.assets import facts
 from memory_pipeline.defs.partitions import weekly, window_of
+from memory_pipeline.model.flags import Flag
 from memory_pipeline.providers.registry import make_summarizer, plugin_names
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.summarize import summarize
@@ -24,6 +32,9 @@ from memory_pipeline.stages.summarize import summarize
     ),
 )
 def weekly_summaries(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    off = held_up(context, pipeline, Flag.WEEKLY_SUMMARIES)
+    if off is not None:
+        return off
     report = summarize(
         pipeline.database,
         pipeline.summarizer,

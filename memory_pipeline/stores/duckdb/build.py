@@ -1,89 +1,149 @@
-"""Builds the DuckDB file from the Parquet lake: tables, marts and comments, checkpointed and closed."""
+"""Builds a DuckDB file from the Parquet lake: tables, marts and comments, checked, checkpointed and closed.
+
+Either whole (`build`), or as a copy of the last one in which the days that changed are replaced (`build_from`).
+"""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import msgspec
 
 from memory_pipeline.model.errors import ExportError
 from memory_pipeline.stores import lake
 from memory_pipeline.stores.duckdb import verify
-from memory_pipeline.stores.files import sha256_of
+from memory_pipeline.stores.duckdb.generations import TableSummary
+from memory_pipeline.stores.duckdb.marts import PACKAGE, Mart, affected, marts
+from memory_pipeline.stores.lake.tables import day_of
 from memory_pipeline.stores.sqlfiles import sql
 
 if TYPE_CHECKING:
     import duckdb
 
-PACKAGE = "memory_pipeline.stores.duckdb"
 _MEMORY_LIMIT = "512MB"  # of DuckDB's buffers; what does not fit is spilled beside the build
+_HMAC_BLOCK = 64
+
+Made = dict[str, dict[str, str]]
+"""The lake's files by table and name, each with the first digits of its SHA-256."""
 
 
-class TableSummary(msgspec.Struct, frozen=True):
-    """What a table of a published file holds."""
+class Scope(msgspec.Struct, frozen=True):
+    """For whom a file is made."""
 
-    rows: int
-    digest: str
-    """Sum of the row hashes, in any order, in hexadecimal; comparable within one version of DuckDB."""
+    tenant: str | None = None
+    """Slug of the one tenant whose rows it has; None: of all."""
+    mask_key: bytes | None = None
+    """Leave out texts, and replace ids and names by keyed hashes."""
 
 
-def source_digest(lake_root: Path) -> str:
-    """Return the SHA-256 of everything a build depends on: the lake's files, the SQL, the version of DuckDB."""
+EVERYTHING = Scope()
+
+
+def recipe(scope: Scope = EVERYTHING) -> str:
+    """Return the SHA-256 of what a build depends on beside the lake: the SQL, the version of DuckDB, for whom it is."""
     import duckdb
 
-    digest = hashlib.sha256(f"duckdb {duckdb.__version__}\n".encode())
+    digest = hashlib.sha256(f"duckdb {duckdb.__version__}\ntenant {scope.tenant}\n".encode())
+    if scope.mask_key is not None:
+        digest.update(b"masked " + hashlib.sha256(b"recipe" + scope.mask_key).digest())
     for folder in ("sql", "marts"):
         for file in sorted(files(PACKAGE).joinpath(folder).iterdir(), key=lambda entry: entry.name):
             digest.update(f"{file.name}\n{file.read_text(encoding='utf-8')}\n".encode())
-    for table in lake.TABLES:
-        for path in lake.lake_files(lake_root, table):
-            digest.update(f"{path.relative_to(lake_root).as_posix()} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 
-def build(lake_root: Path, path: Path) -> dict[str, TableSummary]:
+def made_of(manifest: lake.LakeManifest | None) -> Made:
+    """Return the files of the lake by table and name, with the first digits of their digests."""
+    tables = manifest.tables if manifest else {}
+    return {
+        table: {name: file.sha256[:16] for name, file in tables[table].files.items()} if table in tables else {}
+        for table in lake.TABLES
+    }
+
+
+def build(
+    lake_root: Path, manifest: lake.LakeManifest | None, path: Path, scope: Scope = EVERYTHING
+) -> dict[str, TableSummary]:
     """Make the file `path` (which must not exist) from the lake and return what it holds.
 
-    Call it within `lake.reading`. Raises ExportError where the lake can't be read, a row breaks a constraint, or the
-    number of rows differs from the lake's.
+    Call it within `lake.reading`. Raises ExportError where the lake can't be read, a row breaks a constraint, a key
+    comes twice, a reference leads nowhere, or the number of rows differs from the lake's.
     """
-    import duckdb
+    with _building(path) as connection:
+        connection.execute(sql(PACKAGE, "tables"))
+        connection.execute(sql(PACKAGE, "comments"))
+        tenant = _tenant_id(connection, lake_root, manifest, scope.tenant)
+        if scope.mask_key is not None:
+            _set_mask(connection, scope.mask_key)
+        for table in lake.TABLES:
+            paths = lake.lake_files(lake_root, manifest, table)
+            loaded = _load(connection, table, paths, tenant, masked=scope.mask_key is not None)
+            if tenant is None and manifest is not None and table in manifest.tables:
+                _require_rows(table, loaded, manifest.tables[table].rows)
+        _make_marts(connection, marts())
+        _require_sound(connection, None)
+        _commit(connection)
+        return msgspec.convert(verify.read_tables(connection), dict[str, TableSummary])
 
-    config: dict[str, Any] = {"memory_limit": _MEMORY_LIMIT, "temp_directory": str(path.with_name("spill"))}
-    try:
-        with duckdb.connect(str(path), config=config) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute("BEGIN")
-            connection.execute(sql(PACKAGE, "tables"))
-            for table in lake.TABLES:
-                _load(connection, lake_root, table)
-            for mart in mart_files():
-                connection.execute(mart.read_text(encoding="utf-8"))
-            connection.execute(sql(PACKAGE, "comments"))
-            connection.execute("COMMIT")
-            connection.execute("CHECKPOINT")
-            tables = verify.read_tables(connection)
-    except duckdb.Error as error:
-        raise ExportError(
-            f"the DuckDB file was not built: {str(error).strip()}. The last export is still served."
-        ) from error
-    return msgspec.convert(tables, dict[str, TableSummary])
+
+def build_from(
+    base: Path,
+    base_tables: Mapping[str, TableSummary],
+    base_made_of: Made,
+    lake_root: Path,
+    manifest: lake.LakeManifest,
+    path: Path,
+) -> dict[str, TableSummary] | None:
+    """Make `path` as a copy of `base` with the days replaced whose files are others than `base_made_of`.
+
+    Returns what it holds, as `build` would find it: worked out from the digests of `base` and of the days that were
+    replaced, so that a copy of a damaged file can't pass verification. Or None where a row of `base` is gone or says
+    something else now: what it said would stay in the free space of the copy, so the file has to be built whole.
+    Raises as `build` does.
+    """
+    changes = {table: names for table, names in _changes(base_made_of, made_of(manifest)).items() if names}
+    shutil.copyfile(base, path)
+    with _building(path) as connection:
+        for table, names in changes.items():
+            if _lost_rows(connection, table, names, lake_root, manifest):
+                return None
+        tables = dict(base_tables)
+        changed_days: set[date] = set()
+        for table, names in changes.items():
+            days = sorted(day for name in names if (day := day_of(name)) is not None)
+            changed_days.update(days)
+            before = _digest(connection, table, days)
+            connection.execute(sql(PACKAGE, f"drop_{table}"), {"days": days} if days else None)
+            paths = [lake_root / table / name for name in names if name in manifest.tables[table].files]
+            _load(connection, table, paths, None, masked=False)
+            tables[table] = _exchanged(tables[table], before, _digest(connection, table, days))
+            _require_rows(table, tables[table].rows, manifest.tables[table].rows)
+        again = affected(set(changes))
+        _make_marts(connection, again)
+        _require_sound(connection, sorted(changed_days))
+        _commit(connection)
+        made = verify.read_tables(connection, [mart.name for mart in again])
+        return tables | msgspec.convert(made, dict[str, TableSummary])
 
 
 def verify_in_fresh_process(path: Path, expected: dict[str, TableSummary]) -> None:
     """Raise ExportError unless a new process finds in the file exactly the tables, rows and digests `expected`."""
-    finished = subprocess.run(
-        [sys.executable, "-P", verify.__file__, str(path)], capture_output=True, text=True, check=False
-    )
-    if finished.returncode != 0:
-        reason = finished.stderr.strip() or f"the verifier ended with status {finished.returncode}"
-        raise ExportError(f"the built file was refused before the switch: {reason}. The last export is still served.")
-    found = msgspec.json.decode(finished.stdout, type=dict[str, TableSummary])
+    try:
+        found = read_in_fresh_process(path)
+    except ExportError as error:
+        raise ExportError(
+            f"the built file was refused before the switch: {error}. The last export is still served."
+        ) from error
     if found != expected:
         wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
         raise ExportError(
@@ -92,19 +152,135 @@ def verify_in_fresh_process(path: Path, expected: dict[str, TableSummary]) -> No
         )
 
 
-def mart_files() -> list[Path]:
-    """Return the marts' `.sql` files in the order of their names."""
-    folder = Path(str(files(PACKAGE).joinpath("marts")))
-    return sorted(folder.glob("*.sql"))
+def read_in_fresh_process(path: Path) -> dict[str, TableSummary]:
+    """Return what a new process finds in a file. Raises ExportError where it can't, or a .wal lies beside it."""
+    finished = subprocess.run(
+        [sys.executable, "-P", verify.__file__, str(path)], capture_output=True, text=True, check=False
+    )
+    if finished.returncode != 0:
+        raise ExportError(finished.stderr.strip() or f"the verifier ended with status {finished.returncode}")
+    return msgspec.json.decode(finished.stdout, type=dict[str, TableSummary])
 
 
-def _load(connection: duckdb.DuckDBPyConnection, lake_root: Path, table: str) -> None:
-    paths = [str(path) for path in lake.lake_files(lake_root, table)]
-    if not paths:
-        return
-    loaded = connection.execute(sql(PACKAGE, f"load_{table}"), {"files": paths}).fetchall()[0][0]
-    expected = lake.rows_in(paths)
-    if loaded != expected:
+@contextmanager
+def _building(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    import duckdb
+
+    config: dict[str, Any] = {"memory_limit": _MEMORY_LIMIT, "temp_directory": str(path.with_name("spill"))}
+    try:
+        with duckdb.connect(str(path), config=config) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("BEGIN")
+            yield connection
+    except duckdb.Error as error:
         raise ExportError(
-            f"table {table}: {loaded} rows arrived of the lake's {expected}. The last export is still served."
+            f"the DuckDB file was not built: {str(error).strip()}. The last export is still served."
+        ) from error
+
+
+def _commit(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("COMMIT")
+    connection.execute("CHECKPOINT")
+
+
+def _make_marts(connection: duckdb.DuckDBPyConnection, chosen: Sequence[Mart]) -> None:
+    for mart in chosen:
+        connection.execute(mart.statement)
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection, table: str, paths: Sequence[Path], tenant: UUID | None, *, masked: bool
+) -> int:
+    if not paths:
+        return 0
+    statement = sql(PACKAGE, f"mask_{table}" if masked else f"load_{table}")
+    parameters = {"files": [str(path) for path in paths], "tenant": tenant}
+    return int(connection.execute(statement, parameters).fetchall()[0][0])
+
+
+def _tenant_id(
+    connection: duckdb.DuckDBPyConnection, lake_root: Path, manifest: lake.LakeManifest | None, slug: str | None
+) -> UUID | None:
+    if slug is None:
+        return None
+    paths = [str(path) for path in lake.lake_files(lake_root, manifest, "tenants")]
+    found = connection.execute(sql(PACKAGE, "tenant_id"), {"files": paths, "slug": slug}).fetchall() if paths else []
+    if not found:
+        raise ExportError(
+            f"there is no tenant {slug!r} in the lake, so no file was made for it; mend MEMORY_EXPORT_CONSUMERS."
+        )
+    return UUID(str(found[0][0]))
+
+
+def _set_mask(connection: duckdb.DuckDBPyConnection, key: bytes) -> None:
+    """Make the pseudonyms' macros, for this connection alone. The key is padded as RFC 2104 says."""
+    block = (hashlib.sha256(key).digest() if len(key) > _HMAC_BLOCK else key).ljust(_HMAC_BLOCK, b"\0")
+    connection.execute("SET VARIABLE mask_inner = $1", [bytes(byte ^ 0x36 for byte in block)])
+    connection.execute("SET VARIABLE mask_outer = $1", [bytes(byte ^ 0x5C for byte in block)])
+    connection.execute(sql(PACKAGE, "mask_macros"))
+
+
+def _changes(before: Made, after: Made) -> dict[str, list[str]]:
+    """Return by table the names of files that came, went, or have other bytes."""
+    return {
+        table: sorted(
+            name
+            for name in before[table].keys() | after[table].keys()
+            if before[table].get(name) != after[table].get(name)
+        )
+        for table in lake.TABLES
+    }
+
+
+def _lost_rows(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    names: Sequence[str],
+    lake_root: Path,
+    manifest: lake.LakeManifest,
+) -> bool:
+    kept = manifest.tables[table].files if table in manifest.tables else {}
+    days = [day for name in names if (day := day_of(name)) is not None]
+    paths = [str(lake_root / table / name) for name in names if name in kept]
+    if not paths or any(name not in kept for name in names):
+        return True  # a day that has no rows any more
+    parameters: dict[str, object] = {"table": table, "files": paths}
+    if days:
+        parameters["days"] = days
+    statement = sql(PACKAGE, "lost_rows_days" if days else "lost_rows_dimension")
+    return bool(connection.execute(statement, parameters).fetchall()[0][0])
+
+
+def _digest(connection: duckdb.DuckDBPyConnection, table: str, days: Sequence[date]) -> tuple[int, int]:
+    """Return rows and digest of some days; of all rows of a dimension, which has none."""
+    if days:
+        rows, digest = connection.execute(sql(PACKAGE, "digest_days"), {"table": table, "days": days}).fetchall()[0]
+        return int(rows), int(digest)
+    found = verify.read_tables(connection, [table])[table]
+    return int(found["rows"]), int(str(found["digest"]), 16)
+
+
+def _exchanged(table: TableSummary, before: tuple[int, int], after: tuple[int, int]) -> TableSummary:
+    digest = int(table.digest, 16) - before[1] + after[1]
+    return TableSummary(table.rows - before[0] + after[0], f"{digest:x}")
+
+
+def _require_rows(table: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise ExportError(
+            f"table {table}: {found} rows arrived of the lake's {expected}. The last export is still served."
+        )
+
+
+def _require_sound(connection: duckdb.DuckDBPyConnection, days: Sequence[date] | None) -> None:
+    """Raise unless every key comes once and every reference leads somewhere; of rows of `days`, or of all."""
+    parameters = {"days": days}
+    repeated = connection.execute(sql(PACKAGE, "repeated_keys"), parameters).fetchall()
+    broken = connection.execute(sql(PACKAGE, "broken_references"), parameters).fetchall()
+    problems = [f"{count} keys of {table} come more than once" for table, count in repeated if count]
+    problems += [f"{count} rows of {name} name no row of {target}" for name, target, count in broken if count]
+    if problems:
+        raise ExportError(
+            f"the DuckDB file was refused: {'; '.join(problems)}. The last export is still served. If tables of the "
+            "lake were exported one by one, export all of them together; else run `memory-pipeline audit`."
         )

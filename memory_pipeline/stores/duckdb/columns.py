@@ -9,9 +9,9 @@ import re
 from functools import cache
 from typing import NamedTuple
 
+from memory_pipeline.stores.duckdb.marts import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
-_PACKAGE = "memory_pipeline.stores.duckdb"
 _TABLE = re.compile(r"CREATE TABLE (\w+) \(\n(.*?)\n\);", re.DOTALL)
 _COLUMN = re.compile(r"^ +(\w+) +(\S+?)( NOT NULL)?,?$", re.MULTILINE)
 _COMMENT = re.compile(r"COMMENT ON COLUMN (\w+)\.(\w+) IS '((?:[^']|'')*)';")
@@ -31,11 +31,11 @@ class Column(NamedTuple):
 def exported_columns() -> dict[str, list[Column]]:
     """Return the columns of every exported table, in their order."""
     comments = {
-        (table, name): text.replace("''", "'") for table, name, text in _COMMENT.findall(sql(_PACKAGE, "comments"))
+        (table, name): text.replace("''", "'") for table, name, text in _COMMENT.findall(sql(PACKAGE, "comments"))
     }
     return {
         table: [
             Column(name, type_, not required, comments[table, name]) for name, type_, required in _COLUMN.findall(body)
         ]
-        for table, body in _TABLE.findall(sql(_PACKAGE, "tables"))
+        for table, body in _TABLE.findall(sql(PACKAGE, "tables"))
     }

@@ -1,47 +1,57 @@
-"""Publishes the DuckDB file: built aside, verified by a fresh process, made durable, then switched atomically.
+"""Publishes the DuckDB files: built aside, verified by a fresh process, made durable, then switched atomically.
 
-    <exports>/memory-000042-1a2b3c4d5e.duckdb   one generation, mode 0444, never written again
-    <exports>/memory-000042-1a2b3c4d5e.json     its manifest
-    <exports>/CURRENT                           the name of the generation that is served
-    <exports>/memory.duckdb                     symbolic link to it
+    <exports>/                       all tenants: files of mode 0444 that every analyst of the house may open
+    <exports>/consumers/<name>/      what one consumer may see (one tenant, masked, or both): 0700, files of mode 0440
 
-Generations are numbered rather than dated: a clock that steps back must not make the older file the newer one.
+Each is a folder of generations (see `generations`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
 import msgspec
 
+from memory_pipeline import __version__
 from memory_pipeline.model.errors import ExportError
 from memory_pipeline.stores import lake
-from memory_pipeline.stores.duckdb.build import TableSummary, build, source_digest, verify_in_fresh_process
-from memory_pipeline.stores.files import flush, locked, replace_symlink, replace_text
+from memory_pipeline.stores.duckdb.build import (
+    EVERYTHING,
+    Scope,
+    build,
+    build_from,
+    made_of,
+    recipe,
+    verify_in_fresh_process,
+)
+from memory_pipeline.stores.duckdb.generations import (
+    BUILDING,
+    Manifest,
+    TableSummary,
+    content_digest,
+    current_export,
+    generations,
+    next_name,
+    place,
+    prune,
+    remove_litter,
+    served_manifest,
+    switch,
+)
+from memory_pipeline.stores.files import locked
 
-CURRENT = "CURRENT"
-LINK = "memory.duckdb"
-_BUILDING = ".building"
-_GENERATION = re.compile(r"memory-(\d{6,})-[0-9a-f]{10}\.duckdb")
+__all__ = ["ExportReport", "Scope", "current_export", "generations", "publish_duckdb"]
 
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one generation; the JSON file beside it."""
-
-    name: str
-    bytes: int
-    digest: str
-    """SHA-256 over the tables' names, rows and digests: equal content, equal digest, under one version of DuckDB."""
-    source_digest: str
-    """SHA-256 over the lake's files, the SQL and the version of DuckDB it was made with."""
-    published_at: datetime
-    tables: dict[str, TableSummary]
+SCHEMA_VERSION = 2
+"""Of the exported tables and marts: raised by a change that a reader's query may not survive."""
+CONSUMERS = "consumers"
+LOCK = ".publisher.lock"
+# A copy never shrinks: once it has grown by this much over the last file that was built whole, so is the next one.
+_GROWTH = 1.5
 
 
 class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,147 +64,154 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     published: bool
     """False where nothing had changed and the file from before is kept."""
+    whole_because: str | None
+    """Why the file was built whole; None where it was kept, or made from the last one by replacing days."""
+    switch_seconds: float
     seconds: float
+    consumers: dict[str, ExportReport]
+    """The files of consumers, by name."""
 
 
-def publish_duckdb(lake_root: Path, exports_root: Path, generations_kept: int) -> ExportReport:
-    """Build the lake into a new generation and serve it; where nothing changed, keep the one that is served.
+def publish_duckdb(
+    lake_root: Path,
+    exports_root: Path,
+    generations_kept: int,
+    consumers: Mapping[str, Scope] | None = None,
+    *,
+    whole: bool = False,
+) -> ExportReport:
+    """Build the lake into a new generation of every file and serve it; where nothing changed, keep what is served.
 
     One publisher works at a time, others wait. A failure at any step leaves the last generation served; what it left
-    behind is removed by the next publication. The newest `generations_kept` stay. Raises ExportError.
+    behind is removed by the next publication. The newest `generations_kept` of each file stay; folders of consumers
+    that are not named (any more) are removed. `whole` builds anew even where replacing a few days would do. Raises
+    ExportError.
     """
     if generations_kept < 1:
         raise ExportError("at least one generation must be kept, or nothing could be served.")
-    started = perf_counter()
     try:
-        with locked(exports_root / ".publisher.lock"):
-            _remove_litter(exports_root)
-            with lake.reading(lake_root):
-                source = source_digest(lake_root)
-                manifest = _served_manifest(exports_root)
-                published = manifest is None or manifest.source_digest != source
-                if published:
-                    manifest = _build_generation(lake_root, exports_root, source)
-            assert manifest is not None
-            _switch(exports_root, manifest.name)
-            _prune(exports_root, generations_kept)
+        with locked(exports_root / LOCK), lake.reading(lake_root) as manifest:
+            report = _publish(lake_root, manifest, exports_root, generations_kept, EVERYTHING, whole=whole)
+            _remove_other_consumers(exports_root / CONSUMERS, set(consumers or {}))
+            reports = {}
+            for name, scope in (consumers or {}).items():
+                folder = exports_root / CONSUMERS / name
+                folder.mkdir(parents=True, exist_ok=True)
+                folder.chmod(0o700)
+                reports[name] = _publish(lake_root, manifest, folder, generations_kept, scope, whole=True)
     except OSError as error:
         raise ExportError(
             f"the export can't be written under {exports_root}: {error}. The last export is still served; "
             "mend the disk and export again."
         ) from error
+    return msgspec.structs.replace(report, consumers=reports)
+
+
+def _publish(
+    lake_root: Path,
+    manifest: lake.LakeManifest | None,
+    folder: Path,
+    generations_kept: int,
+    scope: Scope,
+    *,
+    whole: bool,
+) -> ExportReport:
+    """Bring one folder of generations up to date."""
+    started = perf_counter()
+    remove_litter(folder)
+    served = served_manifest(folder)
+    made_by, made = recipe(scope), made_of(manifest)
+    published = served is None or (served.recipe, served.made_of) != (made_by, made)
+    whole_because = None
+    if served is None or published:
+        building = folder / BUILDING
+        building.mkdir(parents=True)
+        try:
+            file = building / "memory.duckdb"
+            tables: dict[str, TableSummary] | str = "it was asked for" if whole else "there was none to build upon"
+            base = served if served is not None and served.recipe == made_by and not whole else None
+            if base is not None and manifest is not None:
+                tables = _replace_days(folder, base, lake_root, manifest, file)
+            if isinstance(tables, str):
+                base, whole_because = None, tables
+                tables = build(lake_root, manifest, file, scope)
+                verify_in_fresh_process(file, tables)
+            served = _describe(folder, file, tables, manifest, scope, base)
+            place(folder, file, served, 0o444 if scope == EVERYTHING else 0o440)
+        finally:
+            shutil.rmtree(building)
+    switched = perf_counter()
+    switch(folder, served.name)
+    switch_seconds = perf_counter() - switched
+    prune(folder, generations_kept)
     return ExportReport(
-        path=exports_root / manifest.name,
-        rows={name: table.rows for name, table in manifest.tables.items()},
-        bytes=manifest.bytes,
-        digest=manifest.digest,
+        path=folder / served.name,
+        rows={name: table.rows for name, table in served.tables.items()},
+        bytes=served.bytes,
+        digest=served.digest,
         published=published,
+        whole_because=whole_because,
+        switch_seconds=switch_seconds,
         seconds=perf_counter() - started,
+        consumers={},
     )
 
 
-def current_export(exports_root: Path) -> Path:
-    """Return the path of the generation that is served. Raises ExportError where there is none."""
+def _replace_days(
+    folder: Path, base: Manifest, lake_root: Path, manifest: lake.LakeManifest, file: Path
+) -> dict[str, TableSummary] | str:
+    """Make `file` from the generation `base`, verify it and return what it holds; or why it has to be built whole."""
+    if base.bytes > _GROWTH * base.bytes_when_built_whole:
+        return "the file had grown by replacing days"
     try:
-        name = (exports_root / CURRENT).read_text(encoding="utf-8").strip()
-    except FileNotFoundError as error:
-        raise ExportError(
-            f"nothing has been exported to {exports_root} yet: run `memory-pipeline materialize`."
-        ) from error
-    path = exports_root / name
-    if not _GENERATION.fullmatch(name) or not path.is_file():
-        raise ExportError(f"{exports_root / CURRENT} names {name!r}, which is not there: export again.")
-    return path
+        tables = build_from(folder / base.name, base.tables, base.made_of, lake_root, manifest, file)
+        if tables is not None:
+            verify_in_fresh_process(file, tables)
+            return tables
+        reason = "rows are gone, or say something else"
+    except ExportError as error:
+        # It may be the last file that is damaged; the lake is what counts.
+        reason = f"the last file could not be built upon: {error}"
+    file.unlink(missing_ok=True)
+    file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
+    return reason
 
 
-def generations(exports_root: Path) -> list[Path]:
-    """Return the DuckDB files in `exports_root`, oldest first."""
-    found = {path: match for path in exports_root.iterdir() if (match := _GENERATION.fullmatch(path.name))}
-    return sorted(found, key=lambda path: int(found[path][1]))
+def _describe(
+    folder: Path,
+    file: Path,
+    tables: dict[str, TableSummary],
+    manifest: lake.LakeManifest | None,
+    scope: Scope,
+    base: Manifest | None,
+) -> Manifest:
+    import duckdb
 
-
-def _build_generation(lake_root: Path, exports_root: Path, source: str) -> Manifest:
-    building = exports_root / _BUILDING
-    building.mkdir()
-    try:
-        return _build_in(building, lake_root, exports_root, source)
-    finally:
-        shutil.rmtree(building)
-
-
-def _build_in(building: Path, lake_root: Path, exports_root: Path, source: str) -> Manifest:
-    file = building / "memory.duckdb"
-    tables = build(lake_root, file)
-    verify_in_fresh_process(file, tables)
-    manifest = _describe(file, tables, source, _next_number(exports_root))
-    manifest_file = building / "manifest.json"
-    manifest_file.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    for path in (file, manifest_file):
-        path.chmod(0o444)
-        flush(path)
-    os.replace(manifest_file, _manifest_path(exports_root / manifest.name))
-    os.replace(file, exports_root / manifest.name)
-    flush(exports_root)
-    return manifest
-
-
-def _describe(file: Path, tables: dict[str, TableSummary], source: str, number: int) -> Manifest:
-    content = hashlib.sha256()
-    for name, table in sorted(tables.items()):
-        content.update(f"{name} {table.rows} {table.digest}\n".encode())
-    digest = content.hexdigest()
+    digest, size = content_digest(tables), file.stat().st_size
     return Manifest(
-        name=f"memory-{number:06d}-{digest[:10]}.duckdb",
-        bytes=file.stat().st_size,
+        name=next_name(folder, digest),
+        bytes=size,
         digest=digest,
-        source_digest=source,
-        published_at=datetime.now(UTC),
+        recipe=recipe(scope),
+        made_of=made_of(manifest),
         tables=tables,
+        tenant=scope.tenant,
+        masked=scope.mask_key is not None,
+        # The oldest: of tables that were exported one by one, the file shows each as of its own moment.
+        source=min((table.source for table in manifest.tables.values()), key=lambda one: one.taken_at, default=None)
+        if manifest
+        else None,
+        schema_version=SCHEMA_VERSION,
+        code_version=__version__,
+        duckdb_version=duckdb.__version__,
+        published_at=datetime.now(UTC),
+        bytes_when_built_whole=base.bytes_when_built_whole if base else size,
     )
 
 
-def _served_manifest(exports_root: Path) -> Manifest | None:
-    """Return the manifest of what is served, or None where there is nothing, or nothing whole."""
-    try:
-        path = current_export(exports_root)
-        manifest = msgspec.json.decode(_manifest_path(path).read_bytes(), type=Manifest)
-    except (ExportError, FileNotFoundError, msgspec.DecodeError):
-        return None  # a new generation takes the place of whatever is wrong with this one
-    return manifest if path.stat().st_size == manifest.bytes else None
-
-
-def _switch(exports_root: Path, name: str) -> None:
-    current = exports_root / CURRENT
-    if not current.exists() or current.read_text(encoding="utf-8").strip() != name:
-        replace_text(current, name + "\n")
-    link = exports_root / LINK
-    if not link.is_symlink() or os.readlink(link) != name:
-        replace_symlink(link, name)
-
-
-def _prune(exports_root: Path, generations_kept: int) -> None:
-    served = current_export(exports_root)
-    others = [path for path in generations(exports_root) if path != served]
-    for path in others[: max(0, len(others) - (generations_kept - 1))]:
-        path.unlink()
-        _manifest_path(path).unlink(missing_ok=True)
-
-
-def _remove_litter(exports_root: Path) -> None:
-    """Remove what a killed publisher left, and any .wal: nothing writes to a generation, so it can hold nothing."""
-    shutil.rmtree(exports_root / _BUILDING, ignore_errors=True)
-    for path in [*exports_root.glob(".*.new"), *exports_root.glob("memory*.duckdb.wal")]:
-        path.unlink()
-    for path in exports_root.glob("memory-*.json"):
-        if not path.with_suffix(".duckdb").exists():
-            path.unlink()
-
-
-def _next_number(exports_root: Path) -> int:
-    existing = generations(exports_root)
-    match = _GENERATION.fullmatch(existing[-1].name) if existing else None
-    return int(match[1]) + 1 if match else 1
-
-
-def _manifest_path(file: Path) -> Path:
-    return file.with_suffix(".json")
+def _remove_other_consumers(folder: Path, known: set[str]) -> None:
+    """Remove what was published for consumers that are not named any more: nobody would take erased rows out of it."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name not in known:
+                shutil.rmtree(path)

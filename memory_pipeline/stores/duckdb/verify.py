@@ -21,10 +21,12 @@ _TABLES = "SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ta
 _DIGEST = "SELECT count(*), coalesce(sum(hash(t)), 0) FROM query_table($1) AS t"
 
 
-def read_tables(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int | str]]:
-    """Return the row count and the digest of the rows (in any order) of every table."""
+def read_tables(
+    connection: duckdb.DuckDBPyConnection, chosen: list[str] | None = None
+) -> dict[str, dict[str, int | str]]:
+    """Return the row count and the digest of the rows (in any order) of every table, or of those chosen."""
     tables: dict[str, dict[str, int | str]] = {}
-    for (name,) in connection.execute(_TABLES).fetchall():
+    for name in [row[0] for row in connection.execute(_TABLES).fetchall()] if chosen is None else chosen:
         rows, digest = connection.execute(_DIGEST, [name]).fetchall()[0]
         tables[name] = {"rows": int(rows), "digest": f"{int(digest):x}"}
     return tables

@@ -139,3 +139,9 @@ def _days(window: DayWindow) -> dict[str, date]:
 def _only(row: Row | None) -> Row:
     assert row is not None  # an aggregate always answers
     return row
+
+
+def mart_numbers(connection: Connection) -> dict[tuple[str, UUID], int]:
+    """Return numbers that the marts should give, by name and tenant, worked out from the record."""
+    rows = connection.execute(sql(PACKAGE, "check_mart_numbers")).fetchall()
+    return {(name, tenant): int(value) for name, tenant, value in rows}

@@ -74,23 +74,44 @@ def delete_conversation(
     correlation_id: UUID,
 ) -> Deleted | None:
     """Delete the user's conversation with all that was derived from it; None where there is no such conversation."""
-    named = {"tenant_id": tenant_id, "user_id": user_id, "conversation_id": conversation_id}
-    # The lock keeps a message from being added between this statement and the last one.
-    found = connection.execute(
+    conversation = find_conversation(connection, tenant_id, user_id, conversation_id)
+    if conversation is None:
+        return None
+    named: dict[str, object] = {
+        "tenant_id": tenant_id,
+        "user_id": user_id,
+        "conversation_id": conversation_id,
+        "source_conversation_id": conversation.source_conversation_id,
+        "actor": actor,
+        "correlation_id": correlation_id,
+    }
+    # Memories before the conversation, as enrichment locks them. With the conversation locked nothing is added any
+    # more, so what came in between goes in a second round, with the messages.
+    first = _delete_contents(connection, named | {"with_messages": False})
+    locked = connection.execute(
         "SELECT FROM conversations WHERE tenant_id = %(tenant_id)s AND user_id = %(user_id)s"
         " AND conversation_id = %(conversation_id)s FOR UPDATE",
         named,
     ).fetchone()
-    if found is None:
+    if locked is None:
         return None
-    with connection.cursor(row_factory=class_row(Deleted)) as cursor:
-        deleted = cursor.execute(
-            sql(PACKAGE, "conversation_delete"), {**named, "actor": actor, "correlation_id": correlation_id}
-        ).fetchone()
+    second = _delete_contents(connection, named | {"with_messages": True})
     connection.execute(
         "DELETE FROM conversations WHERE tenant_id = %(tenant_id)s AND conversation_id = %(conversation_id)s", named
     )
+    deleted = Deleted(second.messages, first.memories + second.memories)
+    connection.execute(
+        "INSERT INTO events (tenant_id, kind, actor, subject_id, correlation_id, detail) VALUES (%(tenant_id)s,"
+        " 'conversation_deleted', %(actor)s, %(conversation_id)s, %(correlation_id)s,"
+        " jsonb_build_object('messages', %(messages)s::bigint, 'memories', %(memories)s::bigint))",
+        named | deleted._asdict(),
+    )
     return deleted
+
+
+def _delete_contents(connection: Connection, named: dict[str, object]) -> Deleted:
+    with connection.cursor(row_factory=class_row(Deleted)) as cursor:
+        return cursor.execute(sql(PACKAGE, "conversation_delete"), named).fetchall()[0]
 
 
 def owe_invalidations(connection: Connection, tenant_id: UUID, conversation_ids: Sequence[UUID]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 from uuid import UUID
@@ -13,6 +13,7 @@ import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from memory_pipeline.model.errors import BusyError, StoreUnavailableError
+from memory_pipeline.stores.postgres.connections import WatchedConnection
 from memory_pipeline.stores.postgres.isolation import isolation_problems
 from memory_pipeline.stores.postgres.migrate import check_schema
 from memory_pipeline.stores.postgres.pool import Pool, PoolStatistics, unreachable
@@ -110,21 +111,35 @@ class Database:
         statement takes longer than it may.
         """
         committing = False
+        connection: Connection | None = None
         try:
-            with self._pool.connection() as connection, connection.transaction():
+            with ExitStack() as stack:
+                connection = self._begin(stack)
                 yield connection
                 committing = True
         except psycopg.errors.QueryCanceled as error:
             if self._statement_seconds is None:
                 raise
             raise BusyError(
-                f"Postgres gave up a statement, which may take {self._statement_seconds:g} s: {str(error).strip()}. "
+                f"Postgres gave up a statement, which may take {self._statement_seconds:g} s: {_first_line(error)}. "
                 "Nothing of its transaction is stored; try again later, or ask for less at once."
+            ) from error
+        except (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.TransactionTimeout) as error:
+            raise StoreUnavailableError(
+                "Postgres ended a transaction that took too long (this process was suspended, or it is overloaded): "
+                "nothing of it is stored; run it again."
+            ) from error
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            # After a failover this was the primary: the next connection may lead to the new one.
+            if connection is not None:
+                connection.close()
+            raise StoreUnavailableError(
+                "Postgres takes no writes (a standby, or being moved): nothing is stored; run it again."
             ) from error
         except psycopg.OperationalError as error:
             if not _is_connection_loss(error):
                 raise
-            lost = f"the connection to Postgres was lost: {str(error).strip()}. "
+            lost = f"the connection to Postgres was lost: {_first_line(error)}. "
             if committing:
                 raise StoreUnavailableError(
                     lost + "That was while it committed, so what was written may be stored or not; run it again: what "
@@ -132,15 +147,55 @@ class Database:
                 ) from error
             raise StoreUnavailableError(lost + "What was not committed is not stored; run it again.") from error
 
+    def _begin(self, stack: ExitStack) -> Connection:
+        """Enter a transaction. A connection that turns out dead is left for another one: nothing was done on it yet."""
+        for tries_left in reversed(range(self.pool_statistics.size + 1)):
+            connection = stack.enter_context(self._pool.connection())
+            try:
+                stack.enter_context(connection.transaction())
+                break
+            except psycopg.OperationalError as error:
+                # One that was waited for in vain is another matter: the next might take as long.
+                if not tries_left or connection.given_up is not None or not _is_connection_loss(error):
+                    raise
+                stack.close()
+        return connection
+
     @contextmanager
-    def tenant_transaction(self, tenant_id: UUID) -> Iterator[Connection]:
-        """One transaction that speaks for `tenant_id`; the setting ends with it, so the pool can't carry it over."""
+    def tenant_transaction(self, tenant_id: UUID, *, statement_seconds: float | None = None) -> Iterator[Connection]:
+        """One transaction that speaks for `tenant_id`; the setting ends with it, so the pool can't carry it over.
+
+        `statement_seconds`: for work that may take longer than this pool's statements usually may.
+        """
         with self.transaction() as connection:
             connection.execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant_id)])
-            yield connection
+            if statement_seconds is None:
+                yield connection
+            else:
+                with self._patient(connection, statement_seconds):
+                    yield connection
 
-    def in_tenant(self, tenant_id: UUID, work: Callable[[Connection], Result]) -> Result:
-        """Do `work` in one tenant transaction, and anew where Postgres ended it to resolve a deadlock."""
+    @contextmanager
+    def _patient(self, connection: Connection, statement_seconds: float) -> Iterator[None]:
+        milliseconds = int(statement_seconds * 1000)
+        connection.execute(
+            "SELECT set_config('statement_timeout', %s, true), set_config('transaction_timeout', %s, true)",
+            [str(milliseconds), str(2 * milliseconds)],
+        )
+        assert isinstance(connection, WatchedConnection)
+        limit, connection.limit_seconds = connection.limit_seconds, None
+        try:
+            yield
+        finally:
+            connection.limit_seconds = limit
+
+    def in_tenant(
+        self, tenant_id: UUID, work: Callable[[Connection], Result], *, statement_seconds: float | None = None
+    ) -> Result:
+        """Do `work` in one tenant transaction, and anew where Postgres ended it to resolve a deadlock.
+
+        Raises BusyError where that happens again and again.
+        """
         attempts = Retrying(
             retry=retry_if_exception_type((psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)),
             stop=stop_after_attempt(_DEADLOCK_TRIES),
@@ -149,10 +204,15 @@ class Database:
         )
 
         def attempt() -> Result:
-            with self.tenant_transaction(tenant_id) as connection:
+            with self.tenant_transaction(tenant_id, statement_seconds=statement_seconds) as connection:
                 return work(connection)
 
-        return attempts(attempt)
+        try:
+            return attempts(attempt)
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
+            raise BusyError(
+                f"others change the same rows: {_first_line(error)}. Nothing is stored; run it again."
+            ) from error
 
     def _verify_isolation(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         if problems := isolation_problems(connection, self._role):
@@ -163,7 +223,13 @@ class Database:
             )
 
 
+def _first_line(error: psycopg.Error) -> str:
+    """What happened, without the context that follows: that of a COPY quotes the row."""
+    return str(error).strip().partition("\n")[0]
+
+
 def _is_connection_loss(error: psycopg.OperationalError) -> bool:
     """Whether the server went away or ended the session, rather than refusing a statement."""
     # Without a code the error comes from libpq; 08 is "connection exception", 57P01 to 57P05 are shutdowns.
-    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+    # 53: it has no disk, memory or connections left.
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P", "53"))

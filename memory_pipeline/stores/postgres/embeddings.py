@@ -20,6 +20,7 @@ class Unembedded(NamedTuple):
 
     tenant_id: UUID
     memory_id: UUID
+    user_id: UUID
     content: str
     content_hash: bytes
 

@@ -1,14 +1,18 @@
-"""Bulk reads for the lake: Arrow record batches streamed by ADBC out of one consistent snapshot of Postgres."""
+"""Bulk reads for the lake: Arrow record batches streamed by ADBC, every connection in one exported snapshot."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Literal
 
 from memory_pipeline.model.errors import StoreUnavailableError
+from memory_pipeline.model.snapshot import Fingerprint, Source
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stores.postgres.migrate import PACKAGE, check_schema
 from memory_pipeline.stores.sqlfiles import sql
@@ -16,35 +20,53 @@ from memory_pipeline.stores.sqlfiles import sql
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_ISOLATION = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _SESSION = (
-    # Must come before anything that takes a snapshot.
-    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
     "SET LOCAL search_path = memory, public",
     "SET LOCAL timezone = 'UTC'",
     # One long scan: compiling it never pays, and sorting within days should stay off the disk.
     "SET LOCAL jit = off",
     "SET LOCAL work_mem = '64MB'",
 )
+_FINGERPRINTS = ("fingerprint_messages", "fingerprint_memories", "fingerprint_others")
 
 
 class Snapshot:
-    """Postgres as it was at one moment. Reads one table at a time."""
+    """Postgres as it was at one moment, for any number of readers at once."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, pipeline_url: str, coordinator: psycopg.Connection[Any], source: Source, shared: str) -> None:
+        self._url = pipeline_url
+        self._coordinator = coordinator
+        self._shared = SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(shared)).as_string(coordinator)
+        self.source = source
+
+    def fingerprints(self) -> dict[str, dict[date | None, Fingerprint]]:
+        """Return by table and day (None: a dimension) which rows there are. Reads every row's header, no content."""
+        found: dict[str, dict[date | None, Fingerprint]] = {}
+        for statement in _FINGERPRINTS:
+            for table, day, rows, digest in self._coordinator.execute(sql(PACKAGE, statement)):
+                if rows:
+                    found.setdefault(table, {})[day] = Fingerprint(rows, f"{rows}:{digest}")
+        return found
 
     @contextmanager
     def read(self, table: str, window: DayWindow | None = None) -> Iterator[pa.RecordBatchReader]:
         """Stream `sql/export_<table>.sql`, over the days of `window` where the statement speaks of export.* settings.
 
-        At most a few batches (16 MiB each) are in memory at a time. Statements with bound parameters would be answered
-        in one piece by this driver, so the window travels as settings of the transaction.
+        On a connection of its own, so that tables can be read side by side. At most a few batches (16 MiB each) are in
+        memory at a time. Statements with bound parameters would be answered in one piece by this driver, so the window
+        travels as settings of the transaction.
         """
-        with closing(self._connection.cursor()) as cursor:
+        from adbc_driver_postgresql import dbapi
+
+        with closing(dbapi.connect(self._url)) as connection, closing(connection.cursor()) as cursor:
+            for statement in (_ISOLATION, self._shared, *_SESSION):
+                cursor.execute(statement)
             if window is not None:
                 self._configure(cursor, window)
             cursor.execute(sql(PACKAGE, f"export_{table}"))
             yield cursor.fetch_record_batch()
+            connection.rollback()
 
     @staticmethod
     def _configure(cursor: Any, window: DayWindow) -> None:
@@ -61,24 +83,31 @@ class Snapshot:
 
 @contextmanager
 def snapshot(pipeline_url: str) -> Iterator[Snapshot]:
-    """Open one REPEATABLE READ, READ ONLY transaction as memory_pipeline: everything read in it is of one moment.
+    """Open one REPEATABLE READ, READ ONLY transaction as memory_pipeline, and export its snapshot to its readers.
 
     Raises StoreUnavailableError where Postgres is away or goes away, SchemaVersionError for a foreign schema.
     """
     from adbc_driver_manager import Error as AdbcError
-    from adbc_driver_postgresql import dbapi
 
     try:
         with psycopg.connect(pipeline_url, connect_timeout=10) as connection:
             check_schema(connection)
-        with closing(dbapi.connect(pipeline_url)) as adbc:
-            with closing(adbc.cursor()) as cursor:
-                for statement in _SESSION:
-                    cursor.execute(statement)
-            yield Snapshot(adbc)
-            adbc.rollback()
+            connection.rollback()
+            for statement in (_ISOLATION, *_SESSION):
+                connection.execute(statement.encode())
+            with connection.cursor(row_factory=dict_row) as cursor:
+                row = cursor.execute(sql(PACKAGE, "snapshot_source")).fetchone()
+            assert row is not None  # `installation` has its row from the migration on
+            shared = row.pop("shared")
+            yield Snapshot(pipeline_url, connection, Source(**row), shared)
+            connection.rollback()
     except (psycopg.OperationalError, AdbcError) as error:
         raise StoreUnavailableError(
             f"Postgres can't be read for the export: {error}. What was exported before is untouched; "
             "start Postgres or mend MEMORY_POSTGRES_PIPELINE_URL, and export again."
         ) from error
+
+
+def export_statement(table: str) -> str:
+    """Return the statement a table is read with."""
+    return sql(PACKAGE, f"export_{table}")

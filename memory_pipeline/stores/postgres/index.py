@@ -100,14 +100,15 @@ class WriterLock:
     """Advisory locks of one transaction, for one tenant and model; they end with it."""
 
     def __init__(self, connection: Connection, tenant_id: UUID, model: str) -> None:
-        self._connection = connection
+        self.connection = connection
+        """In the transaction that holds the locks; what it changes is not committed before they end."""
         self._tenant_id = tenant_id
         self._model = model
 
     def check(self) -> None:
         """Raise StoreUnavailableError if the connection that holds the lock is gone, and the lock with it."""
         try:
-            self._connection.execute("SELECT")
+            self.connection.execute("SELECT")
         except psycopg.OperationalError as error:
             raise StoreUnavailableError(
                 f"the writer lock of tenant {self._tenant_id} was lost with its Postgres connection ({error}); "
@@ -116,9 +117,9 @@ class WriterLock:
 
     def take(self, purpose: Purpose, wait_seconds: float) -> None:
         """Wait for a lock, held from then on. Raises WriterBusyError where that takes too long."""
-        limit_wait(self._connection, wait_seconds)
+        limit_wait(self.connection, wait_seconds)
         try:
-            self._connection.execute(
+            self.connection.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{purpose} {self._tenant_id} {self._model}"]
             )
         except psycopg.errors.LockNotAvailable as error:

@@ -13,14 +13,14 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from memory_pipeline.model.errors import NotFoundError
-from memory_pipeline.model.jobs import WORKER_TYPES, JobKey, JobState, JobType
+from memory_pipeline.model.jobs import JOB_TYPES, JobKey, JobState, JobType
 from memory_pipeline.stores.postgres.database import Connection
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
 
 class JobStat(NamedTuple):
-    """Jobs of one type in one state; completed ones until they are compacted."""
+    """Jobs of one type in one state; completed ones of the last ten minutes."""
 
     job_type: JobType
     state: JobState
@@ -156,7 +156,7 @@ def retry_dead(
     *,
     died_before: datetime,
     limit: int,
-    job_types: Sequence[JobType] = WORKER_TYPES,
+    job_types: Sequence[JobType] = JOB_TYPES,
     error_class: str | None = None,
     job_id: UUID | None = None,
 ) -> list[JobKey]:
@@ -187,3 +187,37 @@ def retry_dead(
 def compact_completed(connection: Connection, retention_days: float, *, limit: int = 10_000) -> int:
     """Delete up to `limit` jobs that were completed longer ago; return how many. Dead jobs are never deleted."""
     return connection.execute(sql(PACKAGE, "jobs_compact"), {"retention_days": retention_days, "limit": limit}).rowcount
+
+
+WORKER_SEEN_SECONDS = 20.0
+"""A worker that was not seen for so long is not there (any more)."""
+
+
+def note_worker(connection: Connection, worker: str) -> None:
+    """A worker is there. To be called every few seconds."""
+    connection.execute(
+        "INSERT INTO worker_heartbeats (worker) VALUES (%s)"
+        " ON CONFLICT (worker) DO UPDATE SET seen_at = clock_timestamp()",
+        [worker],
+    )
+
+
+def forget_worker(connection: Connection, worker: str) -> None:
+    """A worker stops; with it go those that have not been seen for an hour."""
+    connection.execute(
+        "DELETE FROM worker_heartbeats WHERE worker = %s OR seen_at < clock_timestamp() - interval '1 hour'", [worker]
+    )
+
+
+def workers_seen(connection: Connection, within_seconds: float) -> int:
+    """Return how many workers were there so recently."""
+    row = connection.execute(
+        "SELECT count(*) FROM worker_heartbeats WHERE seen_at > clock_timestamp() - %s * interval '1 second'",
+        [within_seconds],
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def require_writable(connection: Connection) -> None:
+    """Raise what a write would where this Postgres takes none (a standby, or being moved). Changes nothing."""
+    connection.execute("DELETE FROM worker_heartbeats WHERE false")

@@ -58,7 +58,9 @@ class Pool:
         self._limit_seconds = None if statement_seconds is None else statement_seconds + 5
         self._options = _SESSION + _SERVER_KEEPALIVE
         if statement_seconds is not None:
-            self._options += f" -c statement_timeout={max(1, int(statement_seconds * 1000))}"
+            limit = max(1, int(statement_seconds * 1000))
+            # Also what a client that was suspended in the middle has left open.
+            self._options += f" -c statement_timeout={limit} -c transaction_timeout={2 * limit}"
         self._permits = threading.BoundedSemaphore(size)
         self._idle: deque[WatchedConnection] = deque()
         self._lock = threading.Lock()

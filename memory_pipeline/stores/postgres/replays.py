@@ -107,6 +107,14 @@ def refused_write(payload: dict[str, object]) -> BufferedWrite:
     return msgspec.convert(payload, BufferedWrite, strict=False)
 
 
+def forget_request(connection: Connection, entry: BufferedWrite) -> None:
+    """Take what was said out of the ledger row of a request that has been written after all."""
+    connection.execute(
+        "UPDATE memory_jobs SET payload = %s WHERE tenant_id = %s AND job_id = %s",
+        [Jsonb({"messages": len(entry.messages)}), entry.tenant_id, entry.entry_id],
+    )
+
+
 def settled_entries(connection: Connection, entries: Collection[tuple[UUID, UUID]]) -> set[UUID]:
     """Return the ids of those (tenant id, entry id) that have their ledger row."""
     rows = connection.execute(

@@ -109,8 +109,17 @@ def write_summary(
 ) -> bool:
     """Store the summary of the week that begins on the Monday `week`; return whether it is new or says something else.
 
-    `day` is the UTC day of the first message it rests on: the partition that embeds, indexes and exports it.
+    `day` is the UTC day of the first message it rests on: the partition that embeds, indexes and exports it. Where one
+    of the messages was deleted since they were read, nothing is stored: the next run makes the summary without it.
     """
+    sources = {"tenant_id": tenant_id, "source_message_ids": list(source_message_ids)}
+    connection.execute(sql(PACKAGE, "hold_summary_sources"), sources)
+    left = connection.execute(
+        "SELECT count(*) FROM messages WHERE tenant_id = %(tenant_id)s AND message_id = ANY(%(source_message_ids)s)",
+        sources,
+    ).fetchone()
+    if left is None or left[0] < len(set(source_message_ids)):
+        return False
     changed = connection.execute(
         sql(PACKAGE, "upsert_summary"),
         {

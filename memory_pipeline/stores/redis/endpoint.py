@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from memory_pipeline import metrics
 from memory_pipeline.model.errors import SettingsError
-from memory_pipeline.stores.redis.failures import Failure, failure_of
+from memory_pipeline.stores.redis.failures import failure_of
 
 _QUICK_POOL_SECONDS = 0.01
 _PATIENT_SECONDS = 5.0
@@ -34,10 +34,17 @@ _log = structlog.get_logger(__name__)
 class Endpoint:
     """Connections to one server: `quick` for what may be missing, `patient` for what must arrive."""
 
-    def __init__(self, url: str, *, setting: str, pool_size: int, quick_seconds: float) -> None:
-        """`quick_seconds`: longest wait of the quick client for an answer, and as long for a new connection."""
+    def __init__(
+        self, url: str, *, setting: str, pool_size: int, quick_seconds: float, tell: Callable[[], None]
+    ) -> None:
+        """Connect to nothing yet. Raises SettingsError for what is no address.
+
+        quick_seconds: longest wait of the quick client for an answer, and as long for a new connection.
+        tell: called when the server has gone away or come back.
+        """
         self._url = url
         self._setting = setting
+        self._tell = tell
         self.quick = self._client(quick_seconds, _QUICK_POOL_SECONDS, pool_size)
         # A server that hangs is not helped by asking again, so only lost connections are retried.
         retry = Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), 4, supported_errors=(redis.ConnectionError,))
@@ -69,13 +76,9 @@ class Endpoint:
             first = self._back.is_set()
             self._back.clear()
         if first:
-            metrics.redis_connected.set(0)
+            self._tell()
             _log.warning("redis_away", setting=self._setting, error=f"{type(error).__name__}: {error}")
         self._watch()
-
-    def wait_until_back(self, seconds: float) -> bool:
-        """Wait for the server to be back; False where it is not within that time."""
-        return self._back.wait(seconds)
 
     def close(self) -> None:
         """End the probing and all connections."""
@@ -120,9 +123,10 @@ class Endpoint:
         try:
             while not self._closing.wait(_PROBE_SECONDS * random.uniform(0.6, 1.0)):
                 try:
-                    self.run_id = str(probe.info("server")["run_id"])
+                    self.run_id = str(probe.info("server").get("run_id", ""))
                     self._pay(payer)
-                    self._let_through()
+                    self._back.set()
+                    self._tell()
                     # Once more for what came to be owed while the first payment was under way.
                     self._pay(payer)
                 except redis.RedisError as error:
@@ -130,7 +134,7 @@ class Endpoint:
                         raise
                     metrics.redis_failures.labels("probe").inc()
                     self._back.clear()
-                    metrics.redis_connected.set(0)
+                    self._tell()
                     continue
                 _log.info("redis_back", setting=self._setting, run_id=self.run_id)
                 return
@@ -138,15 +142,6 @@ class Endpoint:
             probe.connection_pool.disconnect()
             payer.connection_pool.disconnect()
 
-    def _let_through(self) -> None:
-        self._back.set()
-        metrics.redis_connected.set(1)
-
     def _pay(self, client: redis.Redis) -> None:
         for pay in self._debts:
             pay(client)
-
-
-def is_away(error: redis.RedisError) -> bool:
-    """Whether `error` means that the server can't be reached or does not answer."""
-    return failure_of(error) is Failure.AWAY

@@ -103,6 +103,8 @@ def wiring(process: str, instance: str) -> str:
     return f"wiring:{process}:{instance}"
 
 
+LIMITS_PREFIX = "limits"
+"""What the keys of the family `limits` begin with, before a colon."""
 WRITERS_KEY = "conversation:writers"
 BUFFER_KEY = "memory:buffer"
 BUFFER_ENTRIES_KEY = "memory:buffer:entries"

@@ -76,7 +76,9 @@ class RedisManager:
         from memory_pipeline.stores.redis.endpoint import Endpoint
 
         def endpoint(address: str, setting: str) -> Endpoint:
-            return Endpoint(address, setting=setting, pool_size=pool_size, quick_seconds=cache_seconds)
+            return Endpoint(
+                address, setting=setting, pool_size=pool_size, quick_seconds=cache_seconds, tell=self._show_state
+            )
 
         self.url = url
         self.cache_url = cache_url or url
@@ -155,7 +157,7 @@ class RedisManager:
             )
         info, keys_count = found
         self._cache.run_id = str(info["run_id"])
-        metrics.redis_connected.set(1 if queue_connected else 0)
+        self._show_state()
         limit = int(info.get("maxmemory", 0)) or None
         used = int(info["used_memory"])
         return RedisHealth(
@@ -227,12 +229,18 @@ class RedisManager:
 
     # -- inside --
 
+    def _show_state(self) -> None:
+        metrics.redis_connected.set(0 if self._queue.away or self._cache.away else 1)
+
     def _raw(self, key: str, renewed_seconds: int | None = None) -> bytes | None:
         if key in self._owed and not self.drop_values(key):
             return None
         raw: Any = self.cache(
             lambda client: client.get(key) if renewed_seconds is None else client.getex(key, ex=renewed_seconds), None
         )
+        if raw == _DROPPED and renewed_seconds is not None:
+            # The mark was renewed with it. It keeps new values away, so it gets no more than its own time.
+            self.cache(lambda client: client.pexpire(key, _GUARD_MILLISECONDS), None)
         return raw if raw is None else bytes(raw)
 
     def _drop_owed(self, client: redis.Redis) -> None:

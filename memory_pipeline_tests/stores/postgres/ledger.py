@@ -33,7 +33,11 @@ class Ledger:
     def __init__(self, urls: Urls, database: Database) -> None:
         self.urls = urls
         self.database = database
-        with database.transaction() as connection:
+        self.add_tenants()
+
+    def add_tenants(self) -> None:
+        """Have the two tenants of the jobs, where there are none (any more)."""
+        with self.database.transaction() as connection:
             self.tenants = [ensure_tenant(connection, slug) for slug in ("acme", "globex")]
 
     def new_job(self, place: int = 0, **changes: Any) -> NewJob:

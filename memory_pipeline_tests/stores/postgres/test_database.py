@@ -12,6 +12,7 @@ import pytest
 
 from memory_pipeline.local.postgres import PostgresServer
 from memory_pipeline.model.errors import BusyError, NotFoundError, StoreUnavailableError
+from memory_pipeline.stores.postgres.connections import WatchedConnection
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.migrate import migrate
 from memory_pipeline.stores.postgres.tenants import display_name_of, ensure_tenant, ensure_user, find_user
@@ -248,3 +249,16 @@ def test_the_same_tenant_made_at_once_is_one(database: Urls, pipeline: Database)
 
     with ThreadPoolExecutor(4) as pool:
         assert len({future.result() for future in [pool.submit(make) for _ in range(4)]}) == 1
+
+
+def test_a_connection_that_dies_as_it_is_taken_is_left_for_another(
+    database: Urls, pipeline: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pipeline.transaction(), pipeline.transaction(), pipeline.transaction():
+        pass
+    assert terminate_all(database) == 3
+    # As if they had died a moment later, when they had been looked at already.
+    monkeypatch.setattr(WatchedConnection, "looks_alive", lambda self: True)
+    with pipeline.transaction() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert pipeline.pool_statistics == (4, 0, 1, 0)

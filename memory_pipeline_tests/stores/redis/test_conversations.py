@@ -158,6 +158,17 @@ def test_a_writer_that_died_keeps_the_list_unread_until_it_is_read_anew(
     assert ids_in(read(cache, talk)) == newest(messages)
 
 
+def test_a_writer_that_took_too_long_leaves_no_list_behind(cache: ConversationCache, client: redis.Redis) -> None:
+    talk = warmed(cache, [message(1)])
+    announcement = cache.announce(talk)
+    let_time_pass(client, 31)
+    ticket = read(cache, talk)
+    assert isinstance(ticket, Ticket)
+    assert cache.warm(talk, ticket, ADA, [message(1)])
+    cache.append(talk, announcement, [message(2)])
+    assert isinstance(read(cache, talk), Ticket)
+
+
 def test_the_writer_of_a_new_conversation_makes_its_list(cache: ConversationCache) -> None:
     talk, messages = uuid4(), [message(1), message(2)]
     assert cache.append(talk, cache.announce(talk), messages, created=ADA)
@@ -275,6 +286,23 @@ def test_lists_that_outlived_a_restart_are_not_trusted(redis_server: RedisServer
         assert client.exists(keys.conversation_messages(talk))
         assert manager.cache(lambda connection: connection.ping(), False)
         assert read(cache, talk) == Ticket(None)
+
+
+def test_a_lease_that_came_back_with_a_restart_does_not_let_a_reader_store(
+    cache: ConversationCache, client: redis.Redis
+) -> None:
+    """The announcement took the lease away; the last second of writes was lost, and the lease is there again."""
+    talk = uuid4()
+    ticket = read(cache, talk)
+    assert isinstance(ticket, Ticket)
+    assert ticket.lease is not None
+    cache.announce(talk)
+    client.set(keys.conversation_lease(talk), ticket.lease, ex=30)
+    client.hdel(keys.WRITERS_KEY, str(talk))
+    run_id, _, since = ticket.lease.split(b"@")[1].partition(b":")
+    client.hset(keys.WRITERS_KEY, "epoch", b"0" * len(run_id) + b":" + since)
+    assert not cache.warm(talk, ticket, ADA, [message(1)])
+    assert isinstance(read(cache, talk), Ticket)
 
 
 def test_a_full_redis_keeps_lists_right_and_raises_nothing(redis_server: RedisServer) -> None:

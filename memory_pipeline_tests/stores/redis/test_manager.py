@@ -214,11 +214,13 @@ def test_while_redis_is_refused_caches_answer_the_fallback_and_the_queue_says_so
     assert not ping(own)
     assert not ping(own)
     assert failures("skipped") == skipped + 1
+    assert metrics.REGISTRY.get_sample_value("memory_redis_connected") == 0
     with pytest.raises(StoreUnavailableError, match=r"Redis is away: .* MEMORY_REDIS_URL"):
         own.queue(lambda client: client.ping())
     assert not own.health().connected
     redis_server.start()
     until(lambda: ping(own), "calls go through")
+    assert metrics.REGISTRY.get_sample_value("memory_redis_connected") == 1
     assert own.queue(lambda client: client.ping())
 
 

@@ -108,3 +108,56 @@ CREATE TABLE summaries (
     created_at       TIMESTAMPTZ NOT NULL,
     updated_at       TIMESTAMPTZ NOT NULL
 );
+CREATE TABLE profiles (
+    day              DATE NOT NULL,
+    tenant_id        UUID NOT NULL,
+    profile_id       UUID NOT NULL,
+    user_id          UUID NOT NULL,
+    status           VARCHAR NOT NULL,
+    content          VARCHAR NOT NULL,
+    source_messages  BIGINT NOT NULL,
+    raw_data         JSON NOT NULL,
+    version          BIGINT NOT NULL,
+    created_at       TIMESTAMPTZ NOT NULL,
+    updated_at       TIMESTAMPTZ NOT NULL
+);
+CREATE TABLE jobs (
+    day             DATE NOT NULL,
+    tenant_id       UUID NOT NULL,
+    job_id          UUID NOT NULL,
+    job_type        VARCHAR NOT NULL,
+    state           VARCHAR NOT NULL,
+    priority        SMALLINT NOT NULL,
+    subject_id      UUID,
+    user_id         UUID,
+    subject_day     DATE NOT NULL,
+    attempts        INTEGER NOT NULL,
+    error_class     VARCHAR,
+    correlation_id  UUID NOT NULL,
+    created_at      TIMESTAMPTZ NOT NULL,
+    available_at    TIMESTAMPTZ NOT NULL,
+    finished_at     TIMESTAMPTZ
+);
+CREATE TABLE audit_findings (
+    day         DATE NOT NULL,
+    tenant_id   UUID NOT NULL,
+    finding_id  UUID NOT NULL,
+    audit_id    UUID NOT NULL,
+    audited_at  TIMESTAMPTZ NOT NULL,
+    store       VARCHAR NOT NULL,
+    problem     VARCHAR NOT NULL,
+    subject_id  UUID,
+    detail      JSON NOT NULL,
+    repaired    BOOLEAN NOT NULL
+);
+CREATE TABLE events (
+    day             DATE NOT NULL,
+    tenant_id       UUID NOT NULL,
+    event_id        UUID NOT NULL,
+    kind            VARCHAR NOT NULL,
+    actor           VARCHAR NOT NULL,
+    subject_id      UUID,
+    correlation_id  UUID NOT NULL,
+    detail          JSON NOT NULL,
+    occurred_at     TIMESTAMPTZ NOT NULL
+);

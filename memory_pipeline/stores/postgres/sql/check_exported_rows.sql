@@ -8,3 +8,11 @@ UNION ALL
 SELECT 'summaries', count(*) FROM memories WHERE status <> 'deleted' AND kind = 'summary'
 UNION ALL
 SELECT 'memory_relationships', count(*) FROM memory_relationships
+UNION ALL
+SELECT 'profiles', count(*) FROM memories WHERE status <> 'deleted' AND kind = 'profile'
+UNION ALL
+SELECT 'jobs', count(*) FROM memory_jobs
+UNION ALL
+SELECT 'audit_findings', count(*) FROM audit_findings
+UNION ALL
+SELECT 'events', count(*) FROM events

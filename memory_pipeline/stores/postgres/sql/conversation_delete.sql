@@ -1,6 +1,7 @@
--- A conversation (locked before), its messages, and what was derived from them: episodes, facts, and summaries that rest on
+-- The messages of a conversation, and what was derived from them: episodes, facts, and summaries that rest on
 -- one of them, which the pipeline makes anew from what is left. Vectors and edges go with their memories. The facts that a
--- deleted one had ended are to be ordered anew, and the index is to let go: by jobs.
+-- deleted one had ended are to be ordered anew, and the index is to let go: by jobs. Buffered writes to it that were refused
+-- hold what was said, and go too.
 WITH doomed_messages AS MATERIALIZED (
     SELECT message_id, user_id, (sent_at AT TIME ZONE 'UTC')::date AS day
     FROM messages
@@ -23,7 +24,7 @@ WITH doomed_messages AS MATERIALIZED (
     RETURNING memory_id
 ), gone_messages AS (
     DELETE FROM messages
-    WHERE tenant_id = %(tenant_id)s AND conversation_id = %(conversation_id)s
+    WHERE %(with_messages)s AND tenant_id = %(tenant_id)s AND conversation_id = %(conversation_id)s
     RETURNING message_id
 ), new_jobs AS (
     INSERT INTO memory_jobs (tenant_id, job_type, subject_id, user_id, day, correlation_id)
@@ -31,10 +32,10 @@ WITH doomed_messages AS MATERIALIZED (
     UNION ALL
     SELECT %(tenant_id)s, 'index', memory_id, %(user_id)s, (SELECT min(day) FROM doomed_messages), %(correlation_id)s
     FROM doomed_memories
-), log AS (
-    INSERT INTO events (tenant_id, kind, actor, subject_id, correlation_id, detail)
-    SELECT %(tenant_id)s, 'conversation_deleted', %(actor)s, %(conversation_id)s, %(correlation_id)s,
-           jsonb_build_object('messages', (SELECT count(*) FROM gone_messages),
-                              'memories', (SELECT count(*) FROM gone_memories))
+), gone_writes AS (
+    DELETE FROM memory_jobs
+    WHERE tenant_id = %(tenant_id)s AND user_id = %(user_id)s AND job_type = 'replay_write' AND state = 'dead'
+      AND payload -> 'messages' @> jsonb_build_array(jsonb_build_object(
+          'source_conversation_id', %(source_conversation_id)s::text))
 )
 SELECT (SELECT count(*) FROM gone_messages) AS messages, (SELECT count(*) FROM gone_memories) AS memories

@@ -8,7 +8,6 @@ CROSS JOIN LATERAL (
     SELECT *
     FROM memory_embeddings e
     WHERE e.tenant_id = m.tenant_id AND e.memory_id = m.memory_id AND e.model = %(model)s
-      AND e.content_hash = m.content_hash
     OFFSET 0
 ) e
 LEFT JOIN LATERAL (
@@ -18,7 +17,7 @@ LEFT JOIN LATERAL (
       AND i.chunk = e.chunk
     OFFSET 0
 ) i ON true
-WHERE m.status IN ('active', 'superseded')
+WHERE m.status IN ('active', 'superseded') AND e.content_hash = m.content_hash
   AND (e.memory_id, e.chunk) > (%(after_memory)s, %(after_chunk)s)
   AND (i.version IS NULL OR i.version <> m.version OR i.content_hash <> m.content_hash)
 ORDER BY e.memory_id, e.chunk

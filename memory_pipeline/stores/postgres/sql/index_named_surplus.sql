@@ -16,8 +16,8 @@ LEFT JOIN LATERAL (
     SELECT *
     FROM memory_embeddings e
     WHERE e.tenant_id = i.tenant_id AND e.memory_id = i.memory_id AND e.model = %(model)s AND e.chunk = 0
-      AND e.content_hash = m.content_hash
     OFFSET 0
 ) first_chunk ON true
-WHERE m.memory_id IS NULL OR m.status IN ('deleted', 'failed') OR i.chunk > 0 AND i.chunk >= first_chunk.chunks
+WHERE m.memory_id IS NULL OR m.status IN ('deleted', 'failed')
+   OR i.chunk > 0 AND i.chunk >= first_chunk.chunks AND first_chunk.content_hash = m.content_hash
 LIMIT %(limit)s

@@ -11,8 +11,7 @@ LEFT JOIN LATERAL (
     SELECT *
     FROM memory_embeddings e
     WHERE e.tenant_id = m.tenant_id AND e.memory_id = m.memory_id AND e.model = %(model)s AND e.chunk = 0
-      AND e.content_hash = m.content_hash
     OFFSET 0
 ) e ON true
-WHERE live.tenant_id IS NOT NULL OR m.status IN ('active', 'superseded') AND e.chunk = 0
+WHERE live.tenant_id IS NOT NULL OR m.status IN ('active', 'superseded') AND e.content_hash = m.content_hash
 ORDER BY n.tenant_id

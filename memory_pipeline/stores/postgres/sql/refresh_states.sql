@@ -1,5 +1,5 @@
 -- How far each of these memories, and each fact found in one of them, has come: one row each, under the memory named.
--- Those that do not exist (in that tenant) are left out.
+-- Those that do not exist (in that tenant) are left out. (On FILTER: due_embeddings; on OFFSET 0: index_due.)
 WITH named AS MATERIALIZED (
     SELECT m.*
     FROM unnest(%(tenant_ids)s::uuid[], %(memory_ids)s::uuid[]) AS n (tenant_id, memory_id)
@@ -35,13 +35,14 @@ LEFT JOIN LATERAL (
     SELECT * FROM index_generations g WHERE g.tenant_id = m.tenant_id AND g.model = %(model)s AND g.state = 'live' OFFSET 0
 ) live ON true
 CROSS JOIN LATERAL (
-    SELECT coalesce(count(*) = max(e.chunks), false) AS complete,
-           coalesce(bool_and((i.version, i.content_hash) IS NOT DISTINCT FROM (m.version, m.content_hash)), false) AS indexed
+    SELECT coalesce(count(*) FILTER (WHERE e.content_hash = m.content_hash)
+                    = max(e.chunks) FILTER (WHERE e.content_hash = m.content_hash), false) AS complete,
+           coalesce(bool_and((i.version, i.content_hash) IS NOT DISTINCT FROM (m.version, m.content_hash))
+                        FILTER (WHERE e.content_hash = m.content_hash), false) AS indexed
     FROM memory_embeddings e
     LEFT JOIN index_entries i ON i.tenant_id = e.tenant_id AND i.generation_id = live.generation_id
         AND i.memory_id = e.memory_id AND i.chunk = e.chunk
     WHERE e.tenant_id = m.tenant_id AND e.memory_id = m.memory_id AND e.model = %(model)s
-      AND e.content_hash = m.content_hash
     OFFSET 0
 ) vectors
 ORDER BY m.tenant_id, m.named_id, m.memory_id <> m.named_id, m.memory_id

@@ -6,8 +6,9 @@ FROM (
     SELECT e.*
     FROM unnest(%(tenant_ids)s::uuid[], %(memory_ids)s::uuid[]) AS locked (tenant_id, memory_id)
     JOIN memories e USING (tenant_id, memory_id)
-    JOIN permitted_plugins p ON p.tenant_id = e.tenant_id AND p.plugin = %(plugin)s AND p.role = 'pipeline'
-    WHERE e.status = 'pending_enrichment' OR e.status = 'active' AND e.enricher IS DISTINCT FROM %(enricher)s
+    WHERE (e.status = 'pending_enrichment' OR e.status = 'active' AND e.enricher IS DISTINCT FROM %(enricher)s)
+      AND (e.tenant_id IN (SELECT tenant_id FROM permitted_plugins WHERE plugin = %(plugin)s AND role = 'pipeline'))
+          IS TRUE  -- see due_episodes
     OFFSET 0
 ) m
 JOIN messages s ON s.tenant_id = m.tenant_id AND s.message_id = m.source_message_ids[1]

@@ -9,7 +9,8 @@ local exists = redis.call('EXISTS', KEYS[3]) == 1
 local outcome = 'absent'
 if exists and found and stored[1] == epoch then
     outcome = 'added'
-elseif found and tokens == '' and ARGV[8] ~= '' and redis.call('GET', KEYS[4]) == lease_value(nonce) then
+elseif found and ARGV[8] ~= '' and redis.call('GET', KEYS[4]) == lease_value(nonce) then
+    -- The lease of its announcement is still there: nobody else has announced, before it or since.
     outcome = 'created'
 elseif exists then
     outcome = 'dropped'
@@ -67,7 +68,7 @@ end
 if outcome ~= 'added' and outcome ~= 'created' then
     redis.call('DEL', KEYS[2], KEYS[3])
 end
--- A reader under way may have read before this commit.
+-- Of no use any more, and wrong should this writer have taken longer than it may.
 redis.call('DEL', KEYS[4])
 if found then
     put_tokens(conversation, tokens)

@@ -31,3 +31,19 @@ UNION ALL
 SELECT 'summaries', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR summary_id IS NULL),
        count(*) - count(DISTINCT (tenant_id, summary_id))
 FROM summaries
+UNION ALL
+SELECT 'profiles', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR profile_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, profile_id))
+FROM profiles
+UNION ALL
+SELECT 'jobs', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR job_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, job_id))
+FROM jobs
+UNION ALL
+SELECT 'audit_findings', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR finding_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, finding_id))
+FROM audit_findings
+UNION ALL
+SELECT 'events', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR event_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, event_id))
+FROM events

@@ -1,0 +1,60 @@
+"""`export list|verify|prune`: what was exported, whether it is as it was written, old generations. Needs no server."""
+
+from __future__ import annotations
+
+import msgspec
+
+from memory_pipeline.commands.output import err, number, out, print_json, table
+from memory_pipeline.commands.querying import exports_folder
+from memory_pipeline.settings import load_settings
+from memory_pipeline.stores.duckdb.overview import prune_exports, published_files, verify_exports
+from memory_pipeline.stores.lake import verify_lake
+
+
+def export_list_command(*, json: bool) -> int:
+    """Print every generation of every published file."""
+    files = published_files(exports_folder(load_settings()))
+    if json:
+        print_json(msgspec.to_builtins(files, enc_hook=str))
+        return 0
+    grid = table("Exports, newest first", "for", "file", "served", "rows of", "messages", "MiB", "as of (UTC)")
+    for file in files:
+        whose = file.tenant or "all tenants"
+        grid.add_row(
+            file.consumer or "everyone",
+            file.path.name,
+            "yes" if file.served else "",
+            f"{whose}, masked" if file.masked else whose,
+            number(file.messages),
+            number(round(file.bytes / 2**20, 1)),
+            f"{file.as_of:%Y-%m-%d %H:%M:%S}" if file.as_of else "",
+        )
+    out.print(grid)
+    return 0
+
+
+def export_verify_command(*, json: bool) -> int:
+    """Read the lake and every published file again; 1 where something is not as it was written."""
+    exports = exports_folder(load_settings())
+    problems = [*verify_lake(exports.parent / "lake"), *verify_exports(exports)]
+    if json:
+        print_json({"problems": problems})
+    else:
+        for problem in problems:
+            err.print(f"[red]{problem}[/red]", highlight=False, soft_wrap=True)
+        out.print("every file is as it was written" if not problems else f"{len(problems)} problems")
+    return 1 if problems else 0
+
+
+def export_prune_command(keep: int | None, *, json: bool) -> int:
+    """Remove old generations of every file, never the one that is served."""
+    settings = load_settings()
+    removed = prune_exports(exports_folder(settings), keep if keep is not None else settings.export_generations)
+    if json:
+        print_json({"removed": [str(path) for path in removed]})
+        return 0
+    for path in removed:
+        out.print(f"removed {path}", highlight=False, soft_wrap=True)
+    if not removed:
+        out.print("nothing to remove")
+    return 0

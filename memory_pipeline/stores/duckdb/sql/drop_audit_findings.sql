@@ -1,0 +1,1 @@
+DELETE FROM audit_findings WHERE list_contains($days, day)

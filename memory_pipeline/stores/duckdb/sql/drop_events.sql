@@ -1,0 +1,1 @@
+DELETE FROM events WHERE list_contains($days, day)

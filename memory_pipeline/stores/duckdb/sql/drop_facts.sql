@@ -1,0 +1,1 @@
+DELETE FROM facts WHERE list_contains($days, day)

@@ -1,0 +1,1 @@
+DELETE FROM jobs WHERE list_contains($days, day)

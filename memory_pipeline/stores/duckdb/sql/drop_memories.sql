@@ -1,0 +1,1 @@
+DELETE FROM memories WHERE list_contains($days, day)

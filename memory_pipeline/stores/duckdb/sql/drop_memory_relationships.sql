@@ -1,0 +1,1 @@
+DELETE FROM memory_relationships WHERE list_contains($days, day)

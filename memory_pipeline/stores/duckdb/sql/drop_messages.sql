@@ -1,0 +1,1 @@
+DELETE FROM messages WHERE list_contains($days, day)

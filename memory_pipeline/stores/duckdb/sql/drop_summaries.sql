@@ -1,0 +1,1 @@
+DELETE FROM summaries WHERE list_contains($days, day)

@@ -1,0 +1,7 @@
+INSERT INTO audit_findings BY NAME
+SELECT * REPLACE (
+           pseudonym(subject_id) AS subject_id,
+           '{}' AS detail
+       )
+FROM read_parquet($files, hive_partitioning = true, hive_types = {'day': DATE})
+WHERE $tenant::UUID IS NULL OR tenant_id = $tenant::UUID

@@ -1,0 +1,10 @@
+INSERT INTO conversations BY NAME
+SELECT * REPLACE (
+           pseudonym(conversation_id) AS conversation_id,
+           pseudonym(user_id) AS user_id,
+           keyed_hash(source_conversation_id) AS source_conversation_id,
+           NULL AS title,
+           keyed_hash(project) AS project
+       )
+FROM read_parquet($files, hive_partitioning = false)
+WHERE $tenant::UUID IS NULL OR tenant_id = $tenant::UUID

@@ -1,0 +1,7 @@
+INSERT INTO memory_relationships BY NAME
+SELECT * REPLACE (
+           pseudonym(from_id) AS from_id,
+           pseudonym(to_id) AS to_id
+       )
+FROM read_parquet($files, hive_partitioning = true, hive_types = {'day': DATE})
+WHERE $tenant::UUID IS NULL OR tenant_id = $tenant::UUID

@@ -1,0 +1,26 @@
+-- The numbers of stores/duckdb/checks/sql/mart_numbers.sql, worked out from the record itself.
+SELECT 'messages' AS number, tenant_id, count(*) AS value FROM messages GROUP BY tenant_id
+UNION ALL
+SELECT 'messages of users', tenant_id, count(*) FILTER (WHERE role = 'user') FROM messages GROUP BY tenant_id
+UNION ALL
+SELECT 'active days of users', tenant_id, count(DISTINCT (user_id, (sent_at AT TIME ZONE 'UTC')::date))
+FROM messages
+GROUP BY tenant_id
+UNION ALL
+SELECT 'active memories', tenant_id, count(*) FROM memories WHERE status = 'active' GROUP BY tenant_id
+UNION ALL
+SELECT 'facts that hold', tenant_id, count(*)
+FROM memories
+WHERE kind = 'fact' AND status <> 'deleted' AND valid_to IS NULL
+GROUP BY tenant_id
+UNION ALL
+SELECT 'facts that ended', tenant_id, count(*)
+FROM memories
+WHERE kind = 'fact' AND status <> 'deleted' AND valid_to IS NOT NULL
+GROUP BY tenant_id
+UNION ALL
+SELECT 'users who wrote', tenant_id, count(DISTINCT user_id) FROM messages WHERE role = 'user' GROUP BY tenant_id
+UNION ALL
+SELECT 'completed jobs', tenant_id, count(*) FROM memory_jobs WHERE state = 'completed' GROUP BY tenant_id
+UNION ALL
+SELECT 'findings', tenant_id, count(*) FROM audit_findings GROUP BY tenant_id

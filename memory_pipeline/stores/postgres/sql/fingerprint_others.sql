@@ -1,0 +1,28 @@
+-- As fingerprint_messages; a dimension has one fingerprint, without a day.
+SELECT 'memory_relationships' AS table_name, day, count(*) AS rows,
+       sum(hash_record_extended(ROW(from_id, to_id, kind, created_at, xmin), 0)) AS digest
+FROM memory_relationships
+GROUP BY 2
+UNION ALL
+SELECT 'jobs', (created_at AT TIME ZONE 'UTC')::date, count(*), sum(hash_record_extended(ROW(job_id, xmin), 0))
+FROM memory_jobs
+GROUP BY 2
+UNION ALL
+SELECT 'audit_findings', (r.started_at AT TIME ZONE 'UTC')::date, count(*),
+       sum(hash_record_extended(ROW(f.finding_id, f.xmin, r.started_at), 0))
+FROM audit_findings f
+JOIN audit_runs r USING (audit_id)
+GROUP BY 2
+UNION ALL
+SELECT 'events', (occurred_at AT TIME ZONE 'UTC')::date, count(*), sum(hash_record_extended(ROW(event_id, xmin), 0))
+FROM events
+GROUP BY 2
+UNION ALL
+SELECT 'tenants', NULL, count(*), sum(hash_record_extended(ROW(tenant_id, created_at, xmin), 0))
+FROM tenants
+UNION ALL
+SELECT 'users', NULL, count(*), sum(hash_record_extended(ROW(user_id, created_at, xmin), 0))
+FROM users
+UNION ALL
+SELECT 'conversations', NULL, count(*), sum(hash_record_extended(ROW(tenant_id, conversation_id, created_at, xmin), 0))
+FROM conversations

@@ -1,0 +1,116 @@
+"""`export list|verify|prune` and `sql --tenant`, on published files alone: no server is up."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from memory_pipeline.stages.export import export_lake
+from memory_pipeline.stores.duckdb.generations import current_export, generations
+from memory_pipeline.stores.duckdb.publish import Scope, publish_duckdb
+from memory_pipeline_tests.conftest import fresh_database
+from memory_pipeline_tests.local.host import Servers
+from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, add_messages, fill, message
+
+CONSUMERS = {
+    "acme-lab": Scope(tenant="acme", mask_key=b"a key for these tests alone"),
+    "acme": Scope(tenant="acme"),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(servers: Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a lake, two generations for everyone, and two consumers."""
+    data = tmp_path_factory.mktemp("data")
+    with fresh_database(servers, migrated_template) as database:
+        fill(database.pipeline_url)
+        export_lake(database.pipeline_url, WINDOW, data / "lake")
+        publish_duckdb(data / "lake", data / "exports", 3, CONSUMERS)
+        late = message("globex", "late", datetime(2025, 3, 2, 12, tzinfo=UTC))
+        add_messages(database.pipeline_url, "globex", [late])
+        export_lake(database.pipeline_url, WINDOW, data / "lake")
+        publish_duckdb(data / "lake", data / "exports", 3, CONSUMERS)
+    return data
+
+
+@pytest.fixture
+def data(exported: Path, tmp_path: Path) -> Path:
+    shutil.copytree(exported, tmp_path / "data", symlinks=True)
+    return tmp_path / "data"
+
+
+def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")}
+    return subprocess.run(
+        [sys.executable, "-m", "memory_pipeline.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=clean | {"MEMORY_DATA_DIR": str(data)},
+        check=False,
+    )
+
+
+def test_every_generation_is_listed_with_whose_rows_it_has(data: Path) -> None:
+    files = json.loads(run(data, "export", "list", "--json").stdout)
+    assert [(one["consumer"], one["served"], one["tenant"], one["masked"], one["messages"]) for one in files] == [
+        (None, True, None, False, MESSAGES + 1),
+        (None, False, None, False, MESSAGES),
+        ("acme", True, "acme", False, MESSAGES // 2),
+        ("acme", False, "acme", False, MESSAGES // 2),
+        ("acme-lab", True, "acme", True, MESSAGES // 2),
+        ("acme-lab", False, "acme", True, MESSAGES // 2),
+    ]
+    assert "acme, masked" in run(data, "export", "list").stdout
+
+
+def test_verifying_passes_on_whole_files_and_names_damaged_ones(data: Path) -> None:
+    done = run(data, "export", "verify")
+    assert (done.returncode, done.stdout) == (0, "every file is as it was written\n")
+    damaged = current_export(data / "exports")
+    damaged.chmod(0o644)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    damaged.write_bytes(content)
+    (data / "lake/messages/day=2025-03-02/part-0.parquet").unlink()
+    done = run(data, "export", "verify", "--json")
+    problems = json.loads(done.stdout)["problems"]
+    assert done.returncode == 1
+    assert len(problems) == 2
+    assert problems[0].endswith("lake/messages/day=2025-03-02/part-0.parquet is missing")
+    assert damaged.name in problems[1]
+
+
+def test_pruning_keeps_what_is_served(data: Path) -> None:
+    served = current_export(data / "exports")
+    removed = json.loads(run(data, "export", "prune", "--keep", "1", "--json").stdout)["removed"]
+    assert len(removed) == 3
+    assert generations(data / "exports") == [served]
+    assert run(data, "export", "prune", "--keep", "1").stdout == "nothing to remove\n"
+
+
+def test_sql_asks_a_tenants_own_file_with_texts_where_there_is_one(data: Path) -> None:
+    question = (
+        "SELECT count(*) AS messages, count(DISTINCT tenant_id) AS tenants, max(content) <> '' AS texts FROM messages"
+    )
+    done = run(data, "sql", question, "--tenant", "acme", "--format", "json")
+    assert json.loads(done.stdout) == [{"messages": MESSAGES // 2, "tenants": 1, "texts": True}]
+    shutil.rmtree(data / "exports/consumers/acme")
+    done = run(data, "sql", question, "--tenant", "acme", "--format", "json")
+    assert json.loads(done.stdout) == [{"messages": MESSAGES // 2, "tenants": 1, "texts": False}]
+    refused = run(data, "sql", question, "--tenant", "globex")
+    assert refused.returncode == 2
+    assert "no file is exported for tenant 'globex' alone" in refused.stderr
+
+
+def test_sql_stops_at_the_limit_and_says_so(data: Path) -> None:
+    done = run(data, "sql", "SELECT source_message_id FROM messages ORDER BY 1", "--limit", "2", "--format", "csv")
+    assert len(done.stdout.splitlines()) == 3
+    assert "only the first 2 rows" in done.stderr

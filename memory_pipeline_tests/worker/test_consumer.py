@@ -1,0 +1,346 @@
+"""Workers on a real queue: what becomes of jobs that are well, jobs that are not, and workers told to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+import redis
+
+from memory_pipeline.local.redis import RedisServer
+from memory_pipeline.model.errors import (
+    BusyError,
+    MemoryPipelineError,
+    ProviderUnavailableError,
+    StoreUnavailableError,
+)
+from memory_pipeline.model.jobs import JobKey, JobType, StreamedJob
+from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.stores.redis.keys import JOBS_KEY
+from memory_pipeline.stores.redis.manager import RedisManager
+from memory_pipeline.stores.redis.stream import JobStream
+from memory_pipeline.worker.outcomes import Done, Handle, Outcome
+from memory_pipeline_tests.faults.proxy import TcpProxy
+from memory_pipeline_tests.local.inspect import until
+from memory_pipeline_tests.worker.support import ALL_TYPES, MAX_ATTEMPTS, Bench, Gate, Recorder, count_of
+
+
+def refuse_poison(jobs: Sequence[ClaimedJob]) -> None:
+    for job in jobs:
+        if job.payload.get("poison"):
+            raise ValueError(f"what {job.payload['poison']} said")
+
+
+def via(source: str) -> float:
+    return count_of("memory_job_claims_total", via=source)
+
+
+def test_every_job_of_every_type_and_tenant_is_done_once(bench: Bench) -> None:
+    keys = [key for job_type in ALL_TYPES for key in bench.ledger.add(40, job_type=job_type)]
+    recorder = Recorder()
+    before = via("stream"), via("postgres")
+    with bench.worker(recorder):
+        bench.check(keys)
+    assert recorder.seen == Counter(keys)
+    assert via("stream") > before[0]
+    assert via("postgres") == before[1]
+    assert {row.attempts for row in bench.ledger.rows().values()} == {1}
+
+
+def test_what_comes_while_a_worker_runs_is_taken_together(bench: Bench) -> None:
+    recorder = Recorder()
+    with bench.worker(recorder, worker_batch_jobs=7):
+        keys = bench.ledger.add(100)
+        bench.check(keys)
+    assert recorder.seen == Counter(keys)
+    assert max(len(batch) for batch in recorder.batches) == 7
+
+
+def test_a_poison_job_fails_alone_and_its_neighbours_are_done_at_once(bench: Bench) -> None:
+    well = bench.ledger.add(15)
+    poison = bench.ledger.add(1, payload={"poison": "secret"})
+    well += bench.ledger.add(15)
+    with bench.worker(Recorder(refuse_poison)):
+        bench.check(well + poison, dead=poison)
+    assert {bench.row(key).attempts for key in well} == {1}
+    row = bench.row(poison[0])
+    assert (row.attempts, row.error_class) == (MAX_ATTEMPTS, "ValueError")
+    assert row.error_text is not None
+    assert "refuse_poison" in row.error_text
+    assert "secret" not in row.error_text
+
+
+def test_a_job_that_wants_to_exit_the_interpreter_fails_like_any_other(bench: Bench) -> None:
+    def leave(jobs: Sequence[ClaimedJob]) -> None:
+        if any(job.payload for job in jobs):
+            raise SystemExit(3)
+
+    well, bad = bench.ledger.add(6), bench.ledger.add(1, payload={"leaves": 1})
+    with bench.worker(Recorder(leave)) as worker:
+        bench.check(well + bad, dead=bad)
+        worker.require_running()
+    assert bench.row(bad[0]).error_class == "SystemExit"
+
+
+def test_a_job_that_no_worker_knows_how_to_do_is_dead_and_says_so(bench: Bench) -> None:
+    well, unknown = bench.ledger.add(3), bench.ledger.add(1, job_type="erase")
+    with bench.worker(Recorder()):
+        bench.check(well + unknown, dead=unknown)
+    assert (bench.row(unknown[0]).error_class, bench.row(unknown[0]).attempts) == ("NoHandler", 1)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError, ProviderUnavailableError, BusyError])
+def test_jobs_wait_for_what_is_away_and_lose_no_attempt(bench: Bench, error: type[MemoryPipelineError]) -> None:
+    tries: list[int] = []
+
+    def away(jobs: Sequence[ClaimedJob]) -> None:
+        tries.append(len(jobs))
+        if len(tries) <= 2 * MAX_ATTEMPTS:
+            raise error("it is away")
+
+    keys = bench.ledger.add(4)
+    with bench.worker(Recorder(away), worker_max_concurrent_jobs=1):
+        bench.check(keys)
+    assert len(tries) > 2 * MAX_ATTEMPTS
+    assert {row.attempts for row in bench.ledger.rows().values()} == {1}
+
+
+def test_a_late_finish_is_discarded(bench: Bench) -> None:
+    gate, turns = Gate(), []
+
+    def first_hangs(jobs: Sequence[ClaimedJob]) -> None:
+        turns.append(jobs[0].claim_token)
+        if len(turns) == 1:
+            gate.wait()
+
+    discarded = count_of("memory_jobs_ended_total", job_type="index", outcome="discarded")
+    (key,) = bench.ledger.add(1)
+    # No renewal takes place: the test says when the lease ends.
+    with bench.worker(Recorder(first_hangs), worker_lease_ms=100_000):
+        assert gate.reached.wait(10)
+        bench.ledger.end_leases()
+        bench.rest()
+        gate.open()
+        until(
+            lambda: count_of("memory_jobs_ended_total", job_type="index", outcome="discarded") == discarded + 1,
+            "the first finish is discarded",
+        )
+    bench.check([key])
+    assert len(set(turns)) == 2
+    assert (bench.row(key).attempts, bench.row(key).claimed_alone) == (2, True)
+
+
+def test_a_job_whose_worker_never_answered_comes_alone(bench: Bench) -> None:
+    keys = bench.ledger.add(6)
+    lost = bench.ledger.claim_keys(keys[:2], "a worker that died")
+    bench.ledger.end_leases()
+    recorder = Recorder()
+    with bench.worker(recorder):
+        bench.check(keys)
+    for claim in lost:
+        assert [claim.key] in recorder.batches
+
+
+def test_a_job_over_its_time_out_goes_to_another_slot(bench: Bench) -> None:
+    gate, turns = Gate(), Counter[bool]()
+
+    def first_hangs(jobs: Sequence[ClaimedJob]) -> None:
+        turns[True] += 1
+        if turns[True] == 1:
+            gate.wait()
+
+    (key,) = bench.ledger.add(1)
+    with bench.worker(Recorder(first_hangs), worker_job_timeout_ms=200):
+        bench.rest()
+        gate.open()
+    bench.check([key])
+    assert (bench.row(key).attempts, bench.row(key).error_class) == (2, "LeaseExpired")
+
+
+def test_a_stop_finishes_what_is_in_work_and_gives_back_what_was_not_begun(bench: Bench) -> None:
+    gate = Gate()
+    first = Recorder(lambda _jobs: gate.wait())
+    second = Recorder(lambda _jobs: gate.wait())
+    handlers: dict[JobType, Handle] = {"enrich_and_embed": first, "index": second}
+    keys = bench.ledger.add(3, job_type="enrich_and_embed") + bench.ledger.add(3, job_type="index")
+    with bench.worker(handlers, worker_max_concurrent_jobs=1, worker_batch_window_ms=200) as worker:
+        assert gate.reached.wait(10)
+        assert set(bench.states().values()) == {"processing"}
+        worker.stop()
+        gate.open()
+    begun, not_begun = (first, second) if first.batches else (second, first)
+    assert not_begun.batches == []
+    done = set(begun.seen)
+    assert {key for key, state in bench.states().items() if state == "completed"} == done
+    rest = [bench.row(key) for key in keys if key not in done]
+    assert {(row.state, row.attempts, row.published_at) for row in rest} == {("pending", 0, None)}
+    with bench.worker(Recorder()):
+        bench.check(keys)
+
+
+def test_a_stop_in_a_batch_that_is_being_split_gives_back_the_rest(bench: Bench) -> None:
+    stop: list[threading.Event] = []
+
+    def stop_and_fail(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        stop[0].set()
+        raise ValueError("somebody is to blame")
+
+    keys = bench.ledger.add(8)
+    with bench.worker(stop_and_fail, worker_max_concurrent_jobs=1) as worker:
+        stop.append(worker._stop)
+        until(worker._stop.is_set, "the batch has failed")
+    assert {(row.state, row.attempts) for row in bench.ledger.rows().values()} == {("pending", 0)}
+    with bench.worker(Recorder()):
+        bench.check(keys)
+
+
+def test_two_workers_share_the_work(bench: Bench) -> None:
+    keys = bench.ledger.add(60)
+    together = threading.Barrier(2, timeout=20)
+    met = threading.Event()
+
+    def meet(_jobs: Sequence[ClaimedJob]) -> None:
+        if not met.is_set():
+            together.wait()
+            met.set()
+
+    one, other = Recorder(meet), Recorder(meet)
+    options = {"worker_max_concurrent_jobs": 1, "worker_batch_jobs": 5}
+    with bench.worker(one, **options), bench.worker(other, **options):
+        bench.check(keys)
+    assert one.seen + other.seen == Counter(keys)
+    assert one.batches
+    assert other.batches
+
+
+def test_a_hundred_deliveries_of_a_job_have_one_effect(bench: Bench) -> None:
+    keys = bench.ledger.add(3)
+    with RedisManager(bench.redis_url) as manager:
+        JobStream(manager).publish([StreamedJob(key, False) for key in keys] * 100)
+    recorder = Recorder()
+    with bench.worker(recorder):
+        bench.check(keys)
+    assert recorder.seen == Counter(keys)
+
+
+# -- stores away --
+
+
+def test_without_redis_jobs_are_claimed_from_postgres_and_with_it_from_the_stream_again(
+    fragile: Bench, redis_server: RedisServer
+) -> None:
+    recorder = Recorder()
+    with fragile.worker(recorder):
+        first = fragile.ledger.add(10)
+        fragile.rest()
+        redis_server.kill()
+        before = via("postgres")
+        second = fragile.ledger.add(10)
+        fragile.rest()
+        assert via("postgres") > before
+        redis_server.start()
+        back = via("stream")
+        third: list[JobKey] = []
+
+        def stream_again() -> bool:
+            third.extend(fragile.ledger.add(2))
+            fragile.rest()
+            return via("stream") > back
+
+        until(stream_again, "the stream is used again")
+    fragile.check([*first, *second, *third])
+    assert set(recorder.seen.values()) == {1}
+
+
+def test_a_full_redis_leaves_jobs_in_postgres_where_workers_find_them(
+    fragile: Bench, redis_server: RedisServer
+) -> None:
+    with redis.Redis.from_url(redis_server.url()) as client, fragile.worker(Recorder()):
+        first = fragile.ledger.add(5)
+        fragile.rest()
+        client.config_set("maxmemory", 1)
+        second = fragile.ledger.add(5)
+        fragile.rest()
+        client.config_set("maxmemory", 0)
+        fragile.check(first + second)
+
+
+@pytest.mark.parametrize("loss", ["flush", "trim"])
+def test_what_redis_forgets_is_published_again(fragile: Bench, redis_server: RedisServer, loss: str) -> None:
+    gate = Gate()
+    recorder = Recorder(lambda _jobs: gate.wait())
+    keys = fragile.ledger.add(30)
+    with (
+        redis.Redis.from_url(redis_server.url()) as client,
+        fragile.worker(recorder, worker_batch_jobs=5, worker_lease_ms=100_000),
+    ):
+        assert gate.reached.wait(10)
+        until(lambda: all(row.published_at for row in fragile.ledger.rows().values()), "all are published")
+        if loss == "flush":
+            client.flushall()
+        else:
+            client.xtrim(JOBS_KEY, maxlen=0, approximate=False)
+        gate.open()
+        fragile.check(keys)
+    assert recorder.seen == Counter(keys)
+
+
+def test_outcomes_wait_for_postgres_and_no_attempt_is_lost(bench: Bench) -> None:
+    gate = Gate()
+    keys = bench.ledger.add(1)
+    with (
+        TcpProxy(bench.ledger.urls.pipeline_url) as proxy,
+        bench.worker(Recorder(lambda _jobs: gate.wait()), postgres_pipeline_url=proxy.url, worker_lease_ms=3000),
+    ):
+        assert gate.reached.wait(10)
+        proxy.refuse()
+        proxy.cut()
+        # As long as the lease: nobody takes the jobs before the living had a chance to renew.
+        bench.ledger.end_leases()
+        gate.open()
+        threading.Event().wait(0.5)
+        assert set(bench.states().values()) == {"processing"}
+        proxy.forward()
+        bench.check(keys)
+    assert {(row.attempts, row.claimed_alone) for row in bench.ledger.rows().values()} == {(1, False)}
+
+
+def test_entries_read_while_postgres_is_away_are_worked_on_when_it_is_back(bench: Bench) -> None:
+    recorder = Recorder()
+    with (
+        TcpProxy(bench.ledger.urls.pipeline_url) as proxy,
+        bench.worker(recorder, postgres_pipeline_url=proxy.url, worker_lease_ms=100_000),
+        RedisManager(bench.redis_url) as manager,
+    ):
+        bench.check(bench.ledger.add(1))
+        proxy.refuse()
+        proxy.cut()
+        keys = bench.ledger.add(3)
+        stream = JobStream(manager)
+        stream.publish([StreamedJob(key, False) for key in keys])
+        until(lambda: stream.in_progress() == 3, "a consumer has the entries")
+        proxy.forward()
+        bench.rest()
+        until(lambda: bench.entries() == 0, "every entry is acknowledged")
+    assert set(recorder.seen.values()) == {1}
+
+
+def test_a_handler_that_answers_too_little_ends_its_worker_and_not_the_jobs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: ended.append(arguments.exc_type))
+
+    def forgetful(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        return [Done()] * (len(jobs) - 1)
+
+    keys = bench.ledger.add(2)
+    with bench.worker(forgetful, worker_max_concurrent_jobs=1) as worker:
+        until(lambda: ended == [AssertionError], "the slot has ended")
+        with pytest.raises(MemoryPipelineError, match="consumer-0"):
+            worker.require_running()
+    bench.ledger.end_leases()
+    with bench.worker(Recorder()):
+        bench.check(keys)

@@ -1,0 +1,145 @@
+"""Batches that raise are halved until the job that does it stands alone; what follows depends on whose fault it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memory_pipeline.model.errors import (
+    BusyError,
+    ProviderError,
+    ProviderUnavailableError,
+    SettingsError,
+    StoreUnavailableError,
+)
+from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.worker.outcomes import (
+    AWAY_SECONDS,
+    BUSY_SECONDS,
+    Done,
+    Failed,
+    Outcome,
+    Waits,
+    work_through,
+)
+
+
+def job(number: int) -> ClaimedJob:
+    return ClaimedJob(
+        tenant_id=uuid4(),
+        job_id=uuid4(),
+        claim_token=uuid4(),
+        job_type="index",
+        subject_id=uuid4(),
+        user_id=None,
+        day=date(2026, 3, 1),
+        payload={"number": number},
+        attempts=1,
+        claimed_alone=False,
+        correlation_id=uuid4(),
+        created_at=datetime(2026, 3, 1, tzinfo=UTC),
+    )
+
+
+def numbers(jobs: Sequence[ClaimedJob]) -> list[int]:
+    return [int(each.payload["number"]) for each in jobs]
+
+
+def raising(bad: set[int], error: Callable[[], BaseException], calls: list[list[int]]) -> Callable[..., list[Outcome]]:
+    def handle(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        calls.append(numbers(jobs))
+        if bad & set(numbers(jobs)):
+            raise error()
+        return [Done()] * len(jobs)
+
+    return handle
+
+
+def never() -> bool:
+    return False
+
+
+@given(st.integers(1, 40), st.sets(st.integers(0, 39), max_size=6))
+def test_exactly_the_jobs_that_raise_fail_and_every_job_has_one_outcome(count: int, bad: set[int]) -> None:
+    calls: list[list[int]] = []
+    outcomes = work_through(raising(bad, lambda: ValueError("no"), calls), [job(n) for n in range(count)], never)
+    assert len(outcomes) == count
+    assert {n for n, outcome in enumerate(outcomes) if isinstance(outcome, Failed)} == bad & set(range(count))
+    # Each was done once by a call that did not raise, and a raise costs two calls more for each halving.
+    done = [n for call in calls if not bad & set(call) for n in call]
+    assert sorted(done) == sorted(set(range(count)) - bad)
+    assert len(calls) <= 1 + 2 * len(bad) * count.bit_length()
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [(StoreUnavailableError, AWAY_SECONDS), (ProviderUnavailableError, AWAY_SECONDS), (BusyError, BUSY_SECONDS)],
+)
+def test_nobody_is_to_blame_for_what_is_away_and_no_batch_is_split(error: type[Exception], seconds: float) -> None:
+    calls: list[list[int]] = []
+    outcomes = work_through(raising({3}, lambda: error("away"), calls), [job(n) for n in range(8)], never)
+    assert outcomes == [Waits(seconds, "away")] * 8
+    assert len(calls) == 1
+
+
+def test_what_goes_away_while_a_batch_is_split_makes_only_the_rest_wait() -> None:
+    def handle(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        if len(jobs) == 4:
+            raise ValueError("somebody")
+        if 2 in numbers(jobs):
+            raise StoreUnavailableError("away")
+        return [Done()] * len(jobs)
+
+    outcomes = work_through(handle, [job(n) for n in range(4)], never)
+    assert outcomes == [Done(), Done(), Waits(AWAY_SECONDS, "away"), Waits(AWAY_SECONDS, "away")]
+
+
+@pytest.mark.parametrize("error", [ProviderError("the answer has no vector."), SettingsError("no key is set.")])
+def test_an_error_of_ours_keeps_its_sentence(error: Exception) -> None:
+    [outcome] = work_through(raising({0}, lambda: error, []), [job(0)], never)
+    assert outcome == Failed(type(error).__name__, str(error), retry=True)
+
+
+@pytest.mark.parametrize("error", [ValueError, RecursionError, SystemExit, ExceptionGroup])
+def test_of_a_foreign_error_only_the_place_is_told(error: type[BaseException]) -> None:
+    secret = "I live in Lisbon"
+    made = ExceptionGroup(secret, [ValueError(secret)]) if error is ExceptionGroup else error(secret)
+    [outcome] = work_through(raising({0}, lambda: made, []), [job(0)], never)
+    assert isinstance(outcome, Failed)
+    assert outcome.error_class == error.__name__
+    assert "Lisbon" not in outcome.error_text
+    assert "handle (" in outcome.error_text
+
+
+def test_what_interrupts_the_program_is_no_failure_of_a_job() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        work_through(raising({0}, KeyboardInterrupt, []), [job(0), job(1)], never)
+
+
+def test_once_stopped_nothing_more_is_begun() -> None:
+    calls: list[list[int]] = []
+    stopped: list[bool] = []
+
+    def handle(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        calls.append(numbers(jobs))
+        if len(jobs) == 2:
+            stopped.append(True)
+        if len(jobs) > 2:
+            raise ValueError("somebody")
+        return [Done()] * len(jobs)
+
+    outcomes = work_through(handle, [job(n) for n in range(8)], lambda: bool(stopped))
+    assert calls == [list(range(8)), [0, 1, 2, 3], [0, 1]]
+    assert outcomes[:2] == [Done(), Done()]
+    assert {type(outcome) for outcome in outcomes[2:]} == {Waits}
+    assert {outcome.seconds for outcome in outcomes[2:] if isinstance(outcome, Waits)} == {0.0}
+
+
+def test_a_handler_that_answers_for_too_few_jobs_is_a_mistake_of_the_program() -> None:
+    with pytest.raises(AssertionError, match="1 outcomes for 2 jobs"):
+        work_through(lambda _jobs: [Done()], [job(0), job(1)], never)

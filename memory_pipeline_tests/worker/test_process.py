@@ -1,0 +1,163 @@
+"""A worker as a whole: what it says of itself, and how it begins and ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from memory_pipeline.failpoints import VARIABLE, reached
+from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, StoreUnavailableError, WiringError
+from memory_pipeline.serving.wiring import Wiring
+from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.stores.redis.announcements import read_announcements
+from memory_pipeline.stores.redis.manager import RedisManager
+from memory_pipeline.worker import process
+from memory_pipeline.worker.handlers import Handlers
+from memory_pipeline.worker.process import Worker
+from memory_pipeline_tests.conftest import Database as Urls
+from memory_pipeline_tests.local.inspect import until
+from memory_pipeline_tests.worker.support import Bench, Gate, Recorder, count_of
+
+
+def workers_announced(bench: Bench) -> int:
+    with RedisManager(bench.redis_url) as manager:
+        return sum(":worker:" in key for key in read_announcements(manager))
+
+
+def test_a_worker_is_announced_for_as_long_as_it_works(bench: Bench) -> None:
+    with bench.worker(Recorder()):
+        assert workers_announced(bench) == 1
+    assert workers_announced(bench) == 0
+
+
+def test_a_worker_on_another_database_than_others_refuses_to_start(bench: Bench, database: Urls) -> None:
+    with (
+        Database(bench.ledger.urls.pipeline_url, role="memory_pipeline") as elsewhere,
+        RedisManager(bench.redis_url) as manager,
+        Wiring("worker", {"MEMORY_POSTGRES_PIPELINE_URL": elsewhere}, manager, host="another machine"),
+        pytest.raises(WiringError, match="another machine"),
+        bench.worker(Recorder(), postgres_pipeline_url=database.pipeline_url),
+    ):
+        pass
+
+
+def test_the_health_line_tells_what_there_is(bench: Bench) -> None:
+    gate = Gate()
+
+    def wait(jobs: Sequence[ClaimedJob]) -> None:
+        if any(job.payload for job in jobs):
+            gate.wait()
+
+    with capture_logs() as lines, bench.worker(Recorder(wait), worker_health_check_interval_ms=1000) as worker:
+        done = bench.ledger.add(3)
+        bench.rest()
+        held = bench.ledger.add(1, payload={"wait": 1})
+        later = bench.ledger.add(2, delay_seconds=3600)
+        assert gate.reached.wait(10)
+        seen = len(lines)
+        until(lambda: any(line["event"] == "worker_health" for line in lines[seen:]), "a health line is written")
+        gate.open()
+    [line, *_] = [line for line in lines[seen:] if line["event"] == "worker_health"]
+    assert (line["worker"], line["in_progress"]) == (worker.name, 1)
+    assert (line["completed"], line["processing"], line["pending"]) == (len(done), len(held), len(later))
+    assert line["uptime_seconds"] >= 0
+
+
+def test_log_lines_name_correlation_ids_and_never_what_a_job_holds(bench: Bench) -> None:
+    with capture_logs() as lines, bench.worker(Recorder()):
+        bench.ledger.add(1, payload={"secret": "I live in Lisbon"})
+        bench.rest()
+    [row] = bench.ledger.rows().values()
+    [line] = [line for line in lines if line["event"] == "jobs_worked_on"]
+    assert line["correlation_ids"] == [str(row.correlation_id)]
+    assert "Lisbon" not in repr(lines)
+
+
+def test_metrics_describe_the_queue_and_what_was_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "SAMPLE_SECONDS", 0.05)
+    done = count_of("memory_jobs_ended_total", job_type="index", outcome="done")
+    lag = count_of("memory_searchable_lag_seconds_count", job_type="index")
+    with bench.worker(Recorder()):
+        bench.ledger.add(4)
+        bench.ledger.add(2, delay_seconds=3600)
+        until(lambda: count_of("memory_queue_jobs", job_type="index", state="completed") == 4, "four are done")
+        until(lambda: count_of("memory_queue_jobs", job_type="index", state="pending") == 2, "two wait")
+    assert count_of("memory_jobs_ended_total", job_type="index", outcome="done") == done + 4
+    assert count_of("memory_searchable_lag_seconds_count", job_type="index") == lag + 4
+
+
+def test_a_slot_that_ended_by_itself_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
+
+    def interrupt(_jobs: Sequence[ClaimedJob]) -> None:
+        raise KeyboardInterrupt
+
+    bench.ledger.add(1)
+    with bench.worker(Recorder(interrupt), worker_max_concurrent_jobs=1) as worker:
+        worker.require_running()
+
+        def ended() -> bool:
+            try:
+                worker.require_running()
+            except MemoryPipelineError:
+                return True
+            return False
+
+        until(ended, "the worker says that it is not whole")
+
+
+def test_a_job_that_does_not_end_keeps_no_worker_from_stopping(bench: Bench) -> None:
+    gate = Gate()
+    (key,) = bench.ledger.add(1)
+    with (
+        capture_logs() as lines,
+        bench.worker(Recorder(lambda _jobs: gate.wait()), worker_job_timeout_ms=300, worker_max_concurrent_jobs=1),
+    ):
+        assert gate.reached.wait(10)
+    assert [line["threads"] for line in lines if line["event"] == "worker_threads_left"] == [["consumer-0"]]
+    assert bench.row(key).state == "processing"
+    gate.open()
+    until(lambda: not [t for t in threading.enumerate() if t.name == "consumer-0"], "the thread has ended")
+    bench.ledger.end_leases()
+    with bench.worker(Recorder()):
+        bench.check([key])
+
+
+@pytest.mark.parametrize("missing", ["postgres_pipeline_url", "redis_url"])
+def test_a_worker_without_its_stores_says_which_setting_is_missing(bench: Bench, missing: str) -> None:
+    worker = Worker(bench.settings.model_copy(update={missing: None}))
+    with pytest.raises(SettingsError, match=f"MEMORY_{missing.upper()}"), worker:
+        pass
+
+
+def test_a_start_that_fails_leaves_nothing_running(bench: Bench) -> None:
+    before = set(threading.enumerate())
+
+    def fail(_pipeline: Pipeline, _redis: RedisManager) -> Handlers:
+        raise StoreUnavailableError("the embedder is away")
+
+    with pytest.raises(StoreUnavailableError, match="embedder"), Worker(bench.settings, fail):
+        pass
+    assert set(threading.enumerate()) - before == set()
+    assert workers_announced(bench) == 0
+
+
+def test_a_worker_starts_without_redis(bench: Bench) -> None:
+    keys = bench.ledger.add(5)
+    with bench.worker(Recorder(), redis_url="redis://127.0.0.1:1/0"):
+        bench.check(keys)
+
+
+def test_failpoints_do_nothing_unless_a_test_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached("after_claim")
+    monkeypatch.setenv(VARIABLE, "after_work:kill,after_claim:sleep=x@3")
+    reached("after_settle")
+    monkeypatch.setenv(VARIABLE, "somewhere:explode@2")
+    reached("somewhere")
+    with pytest.raises(ValueError, match="explode"):
+        reached("somewhere")
