@@ -393,8 +393,7 @@ def test_summaries_of_one_conversation_of_several_users_and_its_deletion_never_e
         summarize(pipeline, Quoting(), DAY)
         futures: list[Future[object]] = []
         with ThreadPoolExecutor(3) as threads:
-            for most in (1, 1000):
-                futures.append(threads.submit(summarize, pipeline, Quoting(most=most), DAY))
+            futures += [threads.submit(summarize, pipeline, Quoting(most=most), DAY) for most in (1, 1000)]
             futures.append(threads.submit(delete, api, ana, doomed))
         for future in futures:
             future.result()

@@ -137,18 +137,17 @@ def _delete_found(connection: Connection, named: dict[str, object]) -> int:
 def _lock_conversation(connection: Connection, named: dict[str, object], *, whatever: bool) -> bool | None:
     """Keep everybody from adding to the conversation; None where it is gone.
 
-    False, and no lock, where something was added since: enrichment may hold it and wait for the conversation. `whatever`
-    locks it even so.
+    False, and no lock, where something was added since: enrichment may hold it and wait for the conversation.
+    `whatever` locks it even so.
     """
     with connection.transaction() as savepoint:
         found = connection.execute(sql(PACKAGE, "conversation_lock"), named).fetchone()
         if found is None:
             return None
-        added = connection.execute(sql(PACKAGE, "conversation_added"), named).fetchone()
-        if added is None or whatever:
-            return True
-        raise psycopg.Rollback(savepoint)
-    return False
+        added = connection.execute(sql(PACKAGE, "conversation_added"), named).fetchone() is not None
+        if added and not whatever:
+            raise psycopg.Rollback(savepoint)
+    return whatever or not added
 
 
 def _delete_summaries(connection: Connection, named: dict[str, object]) -> int:
