@@ -391,7 +391,7 @@ def test_summaries_of_one_conversation_of_several_users_and_its_deletion_never_e
             posted(api, person, *turns(["kept"], "kept", first=20 + number))
         api.execute("DELETE FROM conversations WHERE source_conversation_id LIKE '%%/own'")
         summarize(pipeline, Quoting(), DAY)
-        futures: list[Future[object]] = []
+        futures: list[Future[Any]] = []
         with ThreadPoolExecutor(3) as threads:
             futures += [threads.submit(summarize, pipeline, Quoting(most=most), DAY) for most in (1, 1000)]
             futures.append(threads.submit(delete, api, ana, doomed))

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import class_row
 
 from memory_pipeline.stores.postgres.database import Connection
@@ -137,17 +136,16 @@ def _delete_found(connection: Connection, named: dict[str, object]) -> int:
 def _lock_conversation(connection: Connection, named: dict[str, object], *, whatever: bool) -> bool | None:
     """Keep everybody from adding to the conversation; None where it is gone.
 
-    False, and no lock, where something was added since: enrichment may hold it and wait for the conversation.
-    `whatever` locks it even so.
+    False, and no lock, where something was added since: enrichment may hold it and wait for the conversation. It is
+    locked even so where `whatever` is true.
     """
-    with connection.transaction() as savepoint:
-        found = connection.execute(sql(PACKAGE, "conversation_lock"), named).fetchone()
-        if found is None:
-            return None
-        added = connection.execute(sql(PACKAGE, "conversation_added"), named).fetchone() is not None
-        if added and not whatever:
-            raise psycopg.Rollback(savepoint)
-    return whatever or not added
+    connection.execute("SAVEPOINT unlocked")
+    if connection.execute(sql(PACKAGE, "conversation_lock"), named).fetchone() is None:
+        return None
+    if whatever or connection.execute(sql(PACKAGE, "conversation_added"), named).fetchone() is None:
+        return True
+    connection.execute("ROLLBACK TO SAVEPOINT unlocked")
+    return False
 
 
 def _delete_summaries(connection: Connection, named: dict[str, object]) -> int:
