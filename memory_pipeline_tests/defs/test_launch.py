@@ -104,7 +104,7 @@ def test_everything_over_a_range_is_three_runs_and_every_check_passes(
 
     checks = defs.get_repository_def().asset_graph.asset_check_keys
     evaluated = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
-    assert len(checks) == 12
+    assert len(checks) == 13
     assert {str(evaluated[key].status) for key in checks} == {"AssetCheckExecutionRecordStatus.SUCCEEDED"}
 
     assert_days_known(instance, reports)
