@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     )
     backlog_sensor_days: int = Field(92, ge=1, description="Most days of a run that the backlog launches.")
     backlog_sensor_worker_seconds: float = Field(
-        60.0, ge=1, description="Age of the oldest due job at which a worker counts as stuck, and a run is launched."
+        120.0, ge=1, description="Age of the oldest due job at which a worker counts as stuck, and a run is launched."
     )
     buffer_sensor_seconds: float = Field(
         30.0, ge=0, description="Age of the oldest buffered write at which, with Postgres there, Dagster replays it."

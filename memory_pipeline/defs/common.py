@@ -21,6 +21,8 @@ from memory_pipeline.stages.pipeline import Pipeline
 OWNERS = ["team:memory-platform"]
 # Jobs carry their owner as a tag, which their runs inherit: `owners` of a job warns, as beta, wherever it is resolved.
 OWNER_TAG = {"owner": "memory-platform"}
+LEFT_TAG = "memory_pipeline/left"
+"""Why a run that succeeded has to be made again: whoever asked for it asks again."""
 PipelineResource = dg.ResourceParam[Pipeline]
 
 _LOG_EVERY_SECONDS = 5.0
@@ -81,7 +83,13 @@ def held_up(context: dg.AssetExecutionContext, pipeline: Pipeline, *needed: Flag
         return None
     reason = switched_off(off)
     context.log.warning(reason)
+    note_left(context, reason)
     return dg.MaterializeResult(metadata={"switched_off": reason, "dagster/row_count": 0})
+
+
+def note_left(context: dg.AssetExecutionContext, reason: str) -> None:
+    """Say of this run that it leaves some of its days' work for later, though nothing failed: see LEFT_TAG."""
+    context.instance.add_run_tags(context.run.run_id, {LEFT_TAG: reason})
 
 
 def examples_of(ids: Sequence[UUID] | None) -> str:

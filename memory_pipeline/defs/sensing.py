@@ -62,7 +62,7 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 def opened_redis(settings: Settings) -> Iterator[RedisManager]:
     """Redis, for one tick or run."""
     if settings.redis_url is None:
-        raise SettingsError("MEMORY_REDIS_URL is not set; the sensors ask Redis for workers and buffered writes.")
+        raise SettingsError("MEMORY_REDIS_URL is not set; a sensor asks Redis for buffered writes.")
     with RedisManager(settings.redis_url, cache_url=settings.redis_cache_url) as redis:
         yield redis
 

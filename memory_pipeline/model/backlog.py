@@ -83,9 +83,9 @@ class Plan(NamedTuple):
     reasons: list[str]
 
 
-def worker_gets_on(announced: bool | None, oldest_seconds: float, limits: BacklogLimits) -> bool:
-    """Whether due jobs can be left to a worker. `announced` None: nobody knows whether there is one."""
-    return announced is not False and oldest_seconds < limits.worker_seconds
+def workers_get_on(workers: int, oldest_seconds: float, limits: BacklogLimits) -> bool:
+    """Whether due jobs can be left to the workers there are."""
+    return workers > 0 and oldest_seconds < limits.worker_seconds
 
 
 def merged(days: Iterable[DueDay]) -> list[DueDay]:

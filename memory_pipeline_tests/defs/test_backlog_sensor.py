@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -15,11 +13,11 @@ from memory_pipeline.definitions import defs
 from memory_pipeline.defs.queue import backlog
 from memory_pipeline.defs.queue.backlog import JOB_TYPES, NAME
 from memory_pipeline.defs.sensing import ASKED_BY_TAG
-from memory_pipeline.local.redis import RedisServer
-from memory_pipeline.serving.wiring import wired
+from memory_pipeline.settings import Settings
 from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.job_reports import note_worker
 from memory_pipeline.stores.postgres.jobs import claim_next
 from memory_pipeline_tests.defs.conftest import Deployment
 from memory_pipeline_tests.defs.queued import (
@@ -64,6 +62,12 @@ def skipped(instance: dg.DagsterInstance) -> str:
     return reason
 
 
+def see_worker(settings: Settings) -> None:
+    """A worker is there, or says so."""
+    with Database(str(settings.postgres_pipeline_url)) as database, database.transaction() as connection:
+        note_worker(connection, "host:1:a")
+
+
 def days_of(request: dg.RunRequest) -> tuple[str, str]:
     return request.tags[ASSET_PARTITION_RANGE_START_TAG], request.tags[ASSET_PARTITION_RANGE_END_TAG]
 
@@ -104,19 +108,21 @@ def test_much_is_enough_however_young(
     assert request.tags["memory_pipeline/due"] == "3"
 
 
-def test_jobs_are_left_to_a_worker_that_gets_on_and_taken_from_one_that_does_not(
+def test_jobs_are_left_to_a_worker_that_gets_on_and_taken_from_one_that_does_not_or_is_gone(
     deployment: Deployment, instance: dg.DagsterInstance
 ) -> None:
     settings = deployment.settings
     post(settings, ["one", "two"])
     age_jobs(settings, ENOUGH)
-    with Pipeline(settings) as pipeline, wired("worker", pipeline):
-        assert skipped(instance).startswith("2 due jobs, the oldest for 40")
-        age_jobs(settings, TOO_LONG)
-        assert len(asked(instance)) == 1
+    see_worker(settings)
+    assert skipped(instance).startswith("2 due jobs, the oldest for 400")
+    assert skipped(instance).endswith("are left to 1 workers")
+    age_jobs(settings, TOO_LONG)
+    assert len(asked(instance)) == 1
     age_jobs(settings, -TOO_LONG)
-    with Pipeline(settings) as pipeline, wired("api", pipeline):
-        assert len(asked(instance)) == 1
+    assert asked(instance) == []
+    execute(settings, "UPDATE worker_heartbeats SET seen_at = seen_at - interval '1 hour'")
+    assert len(asked(instance)) == 1
 
 
 def test_memories_without_jobs_are_nobody_elses_even_with_a_worker(
@@ -126,22 +132,10 @@ def test_memories_without_jobs_are_nobody_elses_even_with_a_worker(
     add_sample(settings)
     age_memories(settings, ENOUGH)
     post(settings, ["one"], day=DAY + timedelta(days=100))
-    with Pipeline(settings) as pipeline, wired("worker", pipeline):
-        (request,) = asked(instance)
+    see_worker(settings)
+    (request,) = asked(instance)
     assert days_of(request) == ("2025-03-03", "2025-03-07")
     assert request.tags["memory_pipeline/due"] == "12"
-
-
-def test_with_redis_away_nobody_knows_of_workers_so_only_old_jobs_are_asked_for(
-    deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    post(deployment.settings, ["one"])
-    age_jobs(deployment.settings, ENOUGH)
-    assert len(asked(instance)) == 1
-    monkeypatch.setenv("MEMORY_REDIS_URL", "redis://127.0.0.1:1")
-    assert "are a worker's" in skipped(instance)
-    age_jobs(deployment.settings, TOO_LONG)
-    assert len(asked(instance)) == 1
 
 
 def test_with_postgres_away_the_tick_says_so(
@@ -149,21 +143,6 @@ def test_with_postgres_away_the_tick_says_so(
 ) -> None:
     monkeypatch.setenv("MEMORY_POSTGRES_PIPELINE_URL", "postgresql://memory_pipeline@127.0.0.1:1/memory")
     assert skipped(instance).startswith("Nothing could be looked at: ")
-
-
-@pytest.mark.faults
-def test_a_suspended_redis_costs_a_tick_some_seconds(
-    deployment: Deployment, instance: dg.DagsterInstance, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    post(deployment.settings, ["one"])
-    monkeypatch.setenv("MEMORY_REDIS_URL", redis_server.url())
-    os.kill(redis_server.running().pid, signal.SIGSTOP)
-    try:
-        began = datetime.now(UTC)
-        assert "are a worker's" in skipped(instance)
-        assert (datetime.now(UTC) - began).total_seconds() < 30
-    finally:
-        os.kill(redis_server.running().pid, signal.SIGCONT)
 
 
 def test_a_failed_run_is_asked_for_again_after_a_pause_and_drains_once_its_provider_is_back(
@@ -237,6 +216,37 @@ def test_days_that_are_no_partition_are_told_and_left(deployment: Deployment, in
     age_jobs(settings, ENOUGH)
     execute(settings, "UPDATE memory_jobs SET day = '2021-12-31'")
     assert skipped(instance) == "1 due of days before 2022-01-01 or after today"
+
+
+def test_a_run_that_a_rate_limit_held_up_is_asked_for_again(
+    deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = deployment.settings
+    add_sample(settings)
+    age_memories(settings, ENOUGH)
+    monkeypatch.setenv("MEMORY_EMBEDDING_RATE_LIMIT", "3")
+    (request,) = asked(instance)
+    assert execute_request(instance, request, "backlog_job").success
+    assert "waits" in skipped(instance)
+    _let_an_hour_pass(monkeypatch)
+    (again,) = asked(instance)
+    assert days_of(again) == days_of(request)
+
+
+def test_while_enrichment_is_switched_off_nothing_is_asked_for(
+    deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = deployment.settings
+    post(settings, ["one"])
+    age_jobs(settings, ENOUGH)
+    monkeypatch.setenv("MEMORY_ENRICHMENT_ENABLED", "false")
+    assert "MEMORY_ENRICHMENT_ENABLED" in skipped(instance)
+    monkeypatch.delenv("MEMORY_ENRICHMENT_ENABLED")
+    assert len(asked(instance)) == 1
+    execute(settings, "UPDATE memory_jobs SET job_type = 'detect_relations'")
+    assert len(asked(instance)) == 1
+    monkeypatch.setenv("MEMORY_RELATIONS_ENABLED", "false")
+    assert skipped(instance) == "Nothing is due."
 
 
 def _let_an_hour_pass(monkeypatch: pytest.MonkeyPatch) -> None:

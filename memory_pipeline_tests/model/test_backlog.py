@@ -17,7 +17,7 @@ from memory_pipeline.model.backlog import (
     merged,
     plan_runs,
     split_report,
-    worker_gets_on,
+    workers_get_on,
 )
 from memory_pipeline.model.window import DayWindow
 
@@ -180,12 +180,10 @@ def test_with_no_run_before_and_room_for_all_every_due_day_is_asked_for(work: li
 # -- workers --
 
 
-def test_a_worker_is_trusted_while_the_oldest_job_is_young_one_that_is_not_there_never_is() -> None:
-    assert worker_gets_on(True, 59.9, LIMITS)
-    assert not worker_gets_on(True, 60.0, LIMITS)
-    assert worker_gets_on(None, 59.9, LIMITS)
-    assert not worker_gets_on(None, 60.0, LIMITS)
-    assert not worker_gets_on(False, 0.0, LIMITS)
+def test_workers_are_trusted_while_the_oldest_job_is_young_and_not_where_there_are_none() -> None:
+    assert workers_get_on(1, 59.9, LIMITS)
+    assert not workers_get_on(5, 60.0, LIMITS)
+    assert not workers_get_on(0, 0.0, LIMITS)
 
 
 # -- reports --

@@ -8,6 +8,7 @@ from memory_pipeline.defs.common import (
     held_up,
     logged_progress,
     metadata_of,
+    note_left,
     refused_metadata,
 )
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
@@ -46,6 +47,8 @@ def memory_embeddings(context: dg.AssetExecutionContext, pipeline: PipelineResou
         progress=logged_progress(context, "memories"),
         fail_fast=pipeline.settings.fail_fast,
     )
+    if report.limited:
+        note_left(context, f"{report.limited} memories are over a rate limit")
     return dg.MaterializeResult(
         metadata=metadata_of(
             report,

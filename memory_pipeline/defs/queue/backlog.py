@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
-import msgspec
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from memory_pipeline.defs.common import OWNER_TAG
+from memory_pipeline.defs.common import LEFT_TAG, OWNER_TAG
 from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.index.assets import chroma_index
@@ -19,21 +18,28 @@ from memory_pipeline.defs.sensing import (
     asked_before,
     is_unfinished,
     opened_database,
-    opened_redis,
     present,
     skipping_where_away,
 )
-from memory_pipeline.model.backlog import Ask, BacklogLimits, DueDay, EarlierRun, RunState, merged, plan_runs
-from memory_pipeline.model.backlog import worker_gets_on as gets_on
-from memory_pipeline.model.errors import StoreUnavailableError
+from memory_pipeline.model.backlog import (
+    Ask,
+    BacklogLimits,
+    DueDay,
+    EarlierRun,
+    RunState,
+    merged,
+    plan_runs,
+    workers_get_on,
+)
+from memory_pipeline.model.flags import Flag, switched_off
 from memory_pipeline.model.jobs import JobType
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.providers.registry import plugin_names
-from memory_pipeline.serving.wiring import Announcement
 from memory_pipeline.settings import Settings, load_settings
+from memory_pipeline.stages.flags import FeatureFlags
 from memory_pipeline.stores.postgres.backlog import DueWork, due_work
+from memory_pipeline.stores.postgres.job_reports import WORKER_SEEN_SECONDS, workers_seen
 from memory_pipeline.stores.postgres.jobs import reclaim_expired
-from memory_pipeline.stores.redis.announcements import read_announcements
 
 NAME = "queue_backlog_sensor"
 JOB_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index", "detect_relations")
@@ -79,12 +85,19 @@ def queue_backlog_sensor(context: dg.SensorEvaluationContext) -> Answer:
         return dg.SkipReason(f"{under_way} runs that this sensor asked for are under way.")
     plugins = plugin_names(settings)
     with opened_database(settings) as database:
+        flags = FeatureFlags(database, settings)
+        off = flags.off(Flag.ENRICHMENT, Flag.EMBEDDING)
+        if off:
+            return dg.SkipReason(f"A run would do nothing: {switched_off(off)}.")
+        waiting = {kind for flag in flags.off(Flag.RELATIONS) for kind in flag.waiting_jobs}
         with database.transaction() as connection:
             # A worker that died leaves claimed jobs; without its relay nobody else takes them back.
             reclaim_expired(connection, settings.job_retries)
         with database.transaction() as connection:
-            work = due_work(connection, JOB_TYPES, plugins.enricher, plugins.embedder)
-    due, reasons = _for_runs(settings, work, limits)
+            types = [kind for kind in JOB_TYPES if kind not in waiting]
+            work = due_work(connection, types, plugins.enricher, plugins.embedder)
+            workers = workers_seen(connection, WORKER_SEEN_SECONDS)
+    due, reasons = _for_runs(work, workers, limits)
     due, outside = _in_partitions(due, now.date())
     plan = plan_runs(merged(due), runs, limits)
     if plan.asks:
@@ -104,32 +117,21 @@ def limits_of(settings: Settings) -> BacklogLimits:
     )
 
 
-def _for_runs(settings: Settings, work: list[DueWork], limits: BacklogLimits) -> tuple[list[DueDay], list[str]]:
-    """Return what is not a worker's to do, or not done by it, and why other work is left out."""
+def _for_runs(work: list[DueWork], workers: int, limits: BacklogLimits) -> tuple[list[DueDay], list[str]]:
+    """Return what no worker is there for, or gets on with, and why other work is left out."""
     by_job = [each for each in work if each.by_job]
     oldest = max((each.oldest_seconds for each in by_job), default=0.0)
-    left_to_worker = bool(by_job) and gets_on(_worker_announced(settings), oldest, limits)
+    left_to_workers = bool(by_job) and workers_get_on(workers, oldest, limits)
     due = [
         DueDay(each.day, each.items, each.oldest_seconds, each.newest)
         for each in work
-        if not (each.by_job and left_to_worker)
+        if not (each.by_job and left_to_workers)
     ]
     reasons = []
-    if left_to_worker:
-        reasons.append(
-            f"{sum(each.items for each in by_job):,} due jobs, the oldest for {oldest:.0f} s, are a worker's"
-        )
+    if left_to_workers:
+        jobs = sum(each.items for each in by_job)
+        reasons.append(f"{jobs:,} due jobs, the oldest for {oldest:.0f} s, are left to {workers} workers")
     return due, reasons
-
-
-def _worker_announced(settings: Settings) -> bool | None:
-    """Whether a worker says that it is there; None where Redis, which would know, is away."""
-    try:
-        with opened_redis(settings) as redis:
-            found = read_announcements(redis)
-    except StoreUnavailableError:
-        return None
-    return any(msgspec.json.decode(value, type=Announcement).process == "worker" for value in found.values())
 
 
 def _in_partitions(due: list[DueDay], today: date) -> tuple[list[DueDay], int]:
@@ -146,11 +148,14 @@ def _earlier(record: dg.RunRecord, now: datetime) -> EarlierRun:
     if not is_unfinished(record) and record.end_time is not None:
         since = datetime.fromtimestamp(record.end_time, UTC)
     newest = run.tags.get(NEWEST_TAG)
+    state = _STATES.get(run.status, "under_way")
+    if state == "succeeded" and LEFT_TAG in run.tags:
+        state = "failed"  # so that its days are asked for again
     return EarlierRun(
         run.run_id,
         DayWindow(first, last + timedelta(days=1)),
         datetime.fromisoformat(newest) if newest else None,
-        _STATES.get(run.status, "under_way"),
+        state,
         max(0.0, (now - since).total_seconds()),
     )
 

@@ -14,11 +14,9 @@ from memory_pipeline.defs.sensing import (
 )
 from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.model.records import BufferedWrite
-from memory_pipeline.serving.buffering import Write, replay
-from memory_pipeline.serving.messages import MessageOwner, ingest_block_async
+from memory_pipeline.serving.buffering import replay
+from memory_pipeline.serving.messages import write_buffered
 from memory_pipeline.settings import Settings, load_settings
-from memory_pipeline.stages.pipeline import Pipeline
-from memory_pipeline.stores.postgres.tenants import display_name_of
 from memory_pipeline.stores.redis.buffer import WriteBuffer
 from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
@@ -31,7 +29,13 @@ NAME = "write_buffer_sensor"
 )
 def replay_writes(context: dg.OpExecutionContext, pipeline: PipelineResource) -> None:
     with opened_redis(pipeline.settings) as redis:
-        report = replay(_buffer(pipeline.settings, redis), pipeline.database, direct_path(pipeline, redis))
+        cache = ConversationCache(redis)
+
+        def write(entry: BufferedWrite) -> int:
+            # With jobs: for a worker, or for the backlog's runs.
+            return write_buffered(pipeline.app_database, cache, entry, with_jobs=True).inserted
+
+        report = replay(_buffer(pipeline.settings, redis), pipeline.database, write)
     context.log.info(", ".join(f"{name} {value}" for name, value in metadata_of(report).items()))
     if report.stopped is not None:
         raise StoreUnavailableError(f"the replay ended before the buffer was empty: {report.stopped}")
@@ -70,25 +74,6 @@ def write_buffer_sensor(context: dg.SensorEvaluationContext) -> Answer:
     after = "none" if last is None else last.dagster_run.run_id
     # Until that run has been made it is asked for under one key, and after it, should it fail, under another.
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"replay after {after}", tags={ASKED_BY_TAG: NAME})])
-
-
-def direct_path(pipeline: Pipeline, redis: RedisManager) -> Write:
-    """Return what writes a request as the API does. Its memories get jobs, for a worker or for the backlog's runs."""
-    cache = ConversationCache(redis)
-
-    def write(entry: BufferedWrite) -> int:
-        with pipeline.database.tenant_transaction(entry.tenant_id) as connection:
-            display_name = display_name_of(connection, entry.tenant_id, entry.user_id)
-        return ingest_block_async(
-            pipeline.app_database,
-            cache,
-            MessageOwner(entry.tenant_id, entry.user_id, display_name),
-            entry.messages,
-            actor=f"user:{entry.user_id}",
-            correlation_id=entry.correlation_id,
-        ).inserted
-
-    return write
 
 
 def _buffer(settings: Settings, redis: RedisManager) -> WriteBuffer:
