@@ -167,7 +167,7 @@ def test_two_processes_that_buffer_in_one_outage_replay_once_each(settings: Sett
 def test_a_conversation_of_twenty_thousand_messages_is_deleted_with_all_that_was_made_of_it(
     settings: Settings, issuer: TestIssuer
 ) -> None:
-    """Beside one as long that stays, with facts, vectors and summaries that rest on the one, the other, or both."""
+    """Beside one as long that stays, both with facts, vectors and a summary that rests on both."""
     with running(settings, issuer) as api, Database(str(settings.postgres_pipeline_url)) as pipeline:
         ana = api.person()
         ids: dict[str, UUID] = {}
