@@ -248,7 +248,7 @@ def _assert_described(nodes: dict[str, dict[str, Any]]) -> None:
         "lake_summaries": {"facts", "memory_relationships", "weekly_summaries"},
         "lake_profiles": {"facts"},
         "lake_jobs": {"messages"},
-        "lake_audit_findings": {"consistency_audit"},
+        "lake_audit_findings": {"consistency_audit", "facts"},
         "lake_events": {"messages"},
         "lake_dimensions": {name for name in DAILY if name.startswith("lake_")},
         "duckdb_analytics": {"lake_dimensions"} | {name for name in DAILY if name.startswith("lake_")},

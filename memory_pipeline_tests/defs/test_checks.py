@@ -176,6 +176,7 @@ def test_damaged_rows_are_told_by_the_check_of_their_product(pipeline: Pipeline,
         "chroma_index: entries_match_vectors",
         "chroma_index: no_dead_jobs",
         "duckdb_analytics: numbers_match_postgres",
+        "duckdb_analytics: rows_match_postgres",
     }
     assert numbers(evaluations["memory_embeddings: vectors_fit_the_model"]) == {
         "vectors": MEMORIES - 4 - 2,
