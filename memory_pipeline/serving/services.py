@@ -347,7 +347,12 @@ class Services:
             cache=self.cache_stats(),
             buffer=buffer,
             # Both places are named where they differ; else nobody without a token has to know any.
-            wiring={"result": wiring.result, "others": len(wiring.others)}
+            wiring={
+                "result": wiring.result,
+                "others": len(wiring.others),
+                "fingerprint": wiring.fingerprint.digest,
+                "schema_version": wiring.fingerprint.schema_version,
+            }
             | ({} if wiring.ok else {"message": wiring.message}),
         )
 

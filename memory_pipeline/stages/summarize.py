@@ -18,13 +18,16 @@ from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.planner import inform_planner
 from memory_pipeline.stores.postgres.plugins import permitted_tenants, refuse_tenants
 from memory_pipeline.stores.postgres.summaries import (
+    MadeSummary,
     WeeklyFact,
     WeeklyTurn,
+    begin_summaries,
+    keep_summary,
     lock_week,
     refused_weeks,
     weeks_of_users,
     withdraw_summaries,
-    write_summary,
+    write_summaries,
 )
 
 
@@ -66,16 +69,17 @@ def summarize(
     for week in weeks_of(window):
         with database.transaction() as connection:
             lock_week(connection, week.start)
+            begin_summaries(connection)
             # Asked once: who permits it from now on must not lose the summaries that nobody has looked at.
             tenants = permitted_tenants(connection, plugin)
             kept: list[UUID] = []
             for turns, facts in weeks_of_users(connection, week, tenants):
-                memory_id = ids.summary_id(turns[0].tenant_id, turns[0].user_id, week.start)
-                changed = _summarize_user(connection, summarizer, week, memory_id, turns, facts)
-                if changed is not None:
-                    kept.append(memory_id)
-                    report.changed += changed
+                summary = _summarize_user(summarizer, week, turns, facts)
+                if summary is not None:
+                    keep_summary(connection, summary)
+                    kept.append(summary.memory_id)
                     progress(1)
+            report.changed += write_summaries(connection, week.start, f"{summarizer.name}@{summarizer.version}")
             report.withdrawn += withdraw_summaries(connection, week.start, tenants, kept)
         report.weeks += 1
         report.summaries += len(kept)
@@ -84,14 +88,9 @@ def summarize(
 
 
 def _summarize_user(
-    connection: Connection,
-    summarizer: Summarizer,
-    week: DayWindow,
-    memory_id: UUID,
-    turns: list[WeeklyTurn],
-    facts: list[WeeklyFact],
-) -> bool | None:
-    """Write one summary; return whether it changed, or None where nothing was worth one."""
+    summarizer: Summarizer, week: DayWindow, turns: list[WeeklyTurn], facts: list[WeeklyFact]
+) -> MadeSummary | None:
+    """Return the summary of one user's week; None where nothing was worth one."""
     tenant_id, user_id = turns[0].tenant_id, turns[0].user_id
     content, indexes = summarizer.summarize([_turn(turn) for turn in turns], [fact.content for fact in facts])
     if not content:
@@ -105,16 +104,13 @@ def _summarize_user(
     sources = {turns[index].message_id: turns[index].sent_at.astimezone(UTC).date() for index in indexes}
     sources |= {message_id: fact.day for fact in facts for message_id in fact.source_message_ids}
     sources = sources or {turn.message_id: turn.sent_at.astimezone(UTC).date() for turn in turns}
-    return write_summary(
-        connection,
+    return MadeSummary(
         tenant_id=tenant_id,
-        memory_id=memory_id,
+        memory_id=ids.summary_id(tenant_id, user_id, week.start),
         user_id=user_id,
-        week=week.start,
-        content=content,
         day=min(sources.values()),
+        content=content,
         source_message_ids=sorted(sources),  # message ids sort by time
-        summarizer=f"{summarizer.name}@{summarizer.version}",
     )
 
 

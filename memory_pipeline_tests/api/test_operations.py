@@ -17,6 +17,7 @@ from memory_pipeline.model.errors import WiringError
 from memory_pipeline.serving.services import Services
 from memory_pipeline.serving.wiring import Announcement
 from memory_pipeline.stores.postgres.fingerprint import read_fingerprint
+from memory_pipeline.stores.postgres.job_reports import forget_worker, note_worker
 from memory_pipeline.stores.redis import keys
 from memory_pipeline.stores.redis.announcements import announce, withdraw
 from memory_pipeline_tests.api.stack import ApiStack, running, stores
@@ -139,8 +140,10 @@ def test_health_tells_how_every_part_is(stack: ApiStack, ana: Person) -> None:
     assert body["cache"]["connected"]
     assert (body["buffer"]["enabled"], body["buffer"]["writes"], body["buffer"]["alarm"]) == (True, 0, False)
     assert body["wiring"]["result"] == "same"
-    with psycopg.connect(str(stack.settings.postgres_admin_url)) as connection:
-        assert f"database {connection.info.dbname} " in body["wiring"]["fingerprint"]
+    with stack.services.pipeline.database.transaction() as connection:
+        here = read_fingerprint(connection)
+    assert (body["wiring"]["fingerprint"], body["wiring"]["schema_version"]) == (here.digest, here.schema_version)
+    assert here.host not in str(body)
 
 
 def test_redis_away_is_told_and_writes_are_durable_all_the_same(stack: ApiStack, ways: Ways, ana: Person) -> None:
@@ -212,7 +215,6 @@ def test_a_worker_on_another_database_is_503_and_both_are_named(stack: ApiStack)
     with another_process(stack, Announcement(process="worker", host="w1", pid=7, fingerprint=here)):
         stack.services._wiring.check()
         assert until_told(stack, "wiring", "result", "same")[0] == 200
-        until(lambda: health(stack)[1]["worker_running"], "the worker is seen")
     with another_process(stack, Announcement(process="worker", host="w1", pid=7, fingerprint=there)):
         stack.services._wiring.check()
         status, body = until_told(stack, "wiring", "result", "other_database")
@@ -224,6 +226,16 @@ def test_a_worker_on_another_database_is_503_and_both_are_named(stack: ApiStack)
             pass
     stack.services._wiring.check()
     assert until_told(stack, "wiring", "result", "same")[0] == 200
+
+
+def test_a_worker_counts_as_running_while_it_says_so(stack: ApiStack) -> None:
+    assert not health(stack)[1]["worker_running"]
+    with stack.services.pipeline.database.transaction() as connection:
+        note_worker(connection, "w1")
+    until(lambda: health(stack)[1]["worker_running"], "the worker is seen")
+    with stack.services.pipeline.database.transaction() as connection:
+        forget_worker(connection, "w1")
+    until(lambda: not health(stack)[1]["worker_running"], "the worker has gone")
 
 
 @contextlib.contextmanager

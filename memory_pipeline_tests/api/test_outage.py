@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import psycopg
 import pytest
 import redis
 
 from memory_pipeline.local.redis import RedisServer
 from memory_pipeline.model.records import IncomingMessage, Role
-from memory_pipeline.serving import sessions
+from memory_pipeline.serving import services, sessions
 from memory_pipeline.serving.ingest import UserDirectory, ingest
 from memory_pipeline.serving.transcript import API_SOURCE
 from memory_pipeline.settings import Settings
@@ -31,6 +30,9 @@ from memory_pipeline_tests.local.inspect import until
 
 MESSAGES = f"{PREFIX}/messages"
 CONVERSATIONS = f"{PREFIX}/conversations"
+
+Response = Any
+"""Of whichever HTTP library the test client uses."""
 
 
 @dataclass
@@ -49,10 +51,10 @@ class Outage:
         for proxy in self.proxies:
             proxy.forward()
 
-    def post(self, person: Person, *messages: Json, **headers: str) -> httpx.Response:
+    def post(self, person: Person, *messages: Json, **headers: str) -> Response:
         return self.api.client.post(MESSAGES, json={"messages": messages}, headers={**person.headers, **headers})
 
-    def read(self, person: Person, conversation_id: str) -> httpx.Response:
+    def read(self, person: Person, conversation_id: str) -> Response:
         return self.api.client.get(f"{CONVERSATIONS}/{conversation_id}", headers=person.headers)
 
     def stored(self) -> list[str]:
@@ -85,11 +87,11 @@ def outage(api_settings: Settings, issuer: TestIssuer) -> Iterator[Outage]:
         yield opened
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str]:
+def refusal(answer: Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
 
-def contents(answer: httpx.Response) -> list[str]:
+def contents(answer: Response) -> list[str]:
     assert answer.status_code == 200, answer.text
     return [turn["content"] for turn in answer.json()["messages"]]
 
@@ -126,7 +128,7 @@ def test_what_is_posted_while_postgres_is_away_is_buffered_and_stored_once_each_
     assert (again.status_code, again.json()["status"]) == (200, "durable")
     ids = dict(outage.api.rows("SELECT content, message_id FROM messages"))
     assert [UUID(taken["message_id"]) for taken in again.json()["messages"]] == [ids["one"], ids["before"]]
-    assert [taken["sent_at"] for taken in again.json()["messages"]][0] == first.json()["messages"][0]["sent_at"]
+    assert again.json()["messages"][0]["sent_at"] == first.json()["messages"][0]["sent_at"]
     assert len(outage.stored()) == 4
     assert outage.api.rows(
         "SELECT DISTINCT correlation_id FROM memory_jobs WHERE subject_id IN (SELECT memory_id"
@@ -394,3 +396,42 @@ def test_messages_of_one_time_keep_the_order_they_were_posted_in(client: Any, an
     path = f"{CONVERSATIONS}/{answer.json()['messages'][0]['conversation_id']}"
     assert contents(client.get(path, headers=ana.headers)) == texts, "from the cache"
     assert contents(client.get(path, params={"limit": 1000}, headers=ana.headers)) == texts, "from Postgres"
+
+
+# -- too much at once --
+
+
+def test_a_busy_api_answers_so_at_once_and_still_tells_how_it_is(
+    api_settings: Settings, issuer: TestIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The requests in work are held until those that find the API busy have been answered: nothing here is timed."""
+    monkeypatch.setattr(services, "_STATEMENT_SECONDS", 60.0)
+    most = 4
+    superuser = str(api_settings.postgres_admin_url)
+    with running(api_settings.model_copy(update={"api_max_requests": most}), issuer) as api:
+        ana = api.person()
+
+        def post(name: str) -> Response:
+            return api.client.post(MESSAGES, json={"messages": [message(name, id=name)]}, headers=ana.headers)
+
+        first = post("first")
+        assert first.status_code == 200
+        path = f"{CONVERSATIONS}/{first.json()['messages'][0]['conversation_id']}"
+        with (
+            psycopg.connect(superuser, options="-c search_path=memory") as holder,
+            ThreadPoolExecutor(most) as threads,
+        ):
+            holder.execute("LOCK TABLE messages IN SHARE ROW EXCLUSIVE MODE")
+            held = [threads.submit(post, f"held {number}") for number in range(most)]
+            waiters = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            until(lambda: len(api.rows(waiters)) == most, "all of them wait for Postgres")
+            for busy in (post("one more"), api.client.get(path, headers=ana.headers)):
+                assert refusal(busy) == (503, "busy")
+                assert busy.headers["x-correlation-id"]
+            for told in (f"{PREFIX}/health", f"{PREFIX}/cache/stats", "/metrics"):
+                assert api.client.get(told).status_code == 200
+            assert not any(request.done() for request in held)
+            holder.rollback()
+            assert [request.result().status_code for request in held] == [200] * most
+        assert post("one more").status_code == 200
+        assert len(contents(api.client.get(path, headers=ana.headers))) == most + 2

@@ -113,7 +113,7 @@ def test_jobs_that_waited_for_a_flag_go_on_when_it_is_set(run: Run, pipeline: Pi
         for job_type in ("index", "detect_relations"):
             job = NewJob(
                 tenant_id=tenant_id,
-                job_type=job_type,  # type: ignore[arg-type]
+                job_type=job_type,
                 day=date(2026, 3, 1),
                 correlation_id=uuid4(),
                 delay_seconds=300,

@@ -164,6 +164,8 @@ def test_damaged_rows_are_told_by_the_check_of_their_product(pipeline: Pipeline,
         # The entries of the dead letters, and of the vectors that are gone.
         "chroma_index: entries_match_vectors": "0 vectors are not indexed as they are now, 6 should not be there",
         "chroma_index: no_dead_jobs": "2 jobs are dead; the newest: no luck",
+        # Which the file does not have.
+        "duckdb_analytics: rows_match_postgres": "the file differs from Postgres in jobs",
         "weekly_summaries: summaries_name_sources": "1 summaries rest on nothing",
         "duckdb_analytics: numbers_match_postgres": "the marts differ from Postgres in active memories",
     }

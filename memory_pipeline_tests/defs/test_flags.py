@@ -8,11 +8,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from memory_pipeline.defs.common import pipeline_resource
-from memory_pipeline.defs.embedding.assets import memory_embeddings
-from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
-from memory_pipeline.defs.index.assets import chroma_index
-from memory_pipeline.defs.summaries.assets import weekly_summaries
+from memory_pipeline.definitions import defs
 from memory_pipeline.model.flags import Flag
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.feature_flags import set_override
@@ -23,11 +19,11 @@ from memory_pipeline_tests.defs.sample import FIRST_DAY, TENANTS, WINDOW, add_sa
 from memory_pipeline_tests.stages.support import World
 
 SWITCHED = [
-    (facts, Flag.ENRICHMENT),
-    (memory_relationships, Flag.RELATIONS),
-    (weekly_summaries, Flag.WEEKLY_SUMMARIES),
-    (memory_embeddings, Flag.EMBEDDING),
-    (chroma_index, Flag.SYSTEM),
+    ("facts", Flag.ENRICHMENT),
+    ("memory_relationships", Flag.RELATIONS),
+    ("weekly_summaries", Flag.WEEKLY_SUMMARIES),
+    ("memory_embeddings", Flag.EMBEDDING),
+    ("chroma_index", Flag.SYSTEM),
 ]
 """In the order in which they build on each other."""
 HOLDINGS = (
@@ -50,47 +46,46 @@ def switch(database: Database, flag: Flag, *, enabled: bool) -> None:
         set_override(connection, flag, Author("test:me", uuid4()), enabled=enabled)
 
 
-def materialize(deployment: Deployment, asset: dg.AssetsDefinition) -> dict[str, object]:
+def materialize(asset: str) -> dict[str, object]:
     """Run one asset over the sample's days, or its week, and return the metadata it told."""
     first, last = str(WINDOW.start), str(list(WINDOW.days())[-1])
     assert FIRST_DAY.weekday() == 0
     whole = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    one = asset is weekly_summaries
+    one = asset == "weekly_summaries"
     result = dg.materialize(
-        [asset],
+        [defs.resolve_assets_def(asset)],
         partition_key=first if one else None,
         tags={} if one else whole,
-        resources={"pipeline": pipeline_resource(lambda: deployment.settings)},
     )
     assert result.success
-    events = result.asset_materializations_for_node(asset.key.to_user_string())
+    events = result.asset_materializations_for_node(asset)
     assert events
     return {key: value.value for key, value in events[0].metadata.items()}
 
 
 def test_a_stage_that_is_off_says_so_and_does_its_work_when_it_is_on_again(
-    deployment: Deployment, world: World
+    world: World,
 ) -> None:
     changed = []
     for asset, flag in SWITCHED:
         before = world.execute(HOLDINGS)
         switch(world.database, flag, enabled=False)
-        told = materialize(deployment, asset)
+        told = materialize(asset)
         assert flag.setting in str(told["switched_off"])
         assert told["dagster/row_count"] == 0
         assert world.execute(HOLDINGS) == before
         switch(world.database, flag, enabled=True)
-        told = materialize(deployment, asset)
+        told = materialize(asset)
         assert "switched_off" not in told
         changed.append(world.execute(HOLDINGS) != before)
     assert changed == [True] * len(SWITCHED)
 
 
-def test_embedding_over_a_limit_is_told_and_goes_on_later(deployment: Deployment, world: World) -> None:
-    limited = deployment.settings.model_copy(update={"embedding_rate_limit": 2})
-    materialize(deployment, facts)
+def test_embedding_over_a_limit_is_told_and_goes_on_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    materialize("facts")
     (memories,) = world.execute("SELECT count(*) FROM memories")[0]
-    told = materialize(Deployment(limited, deployment.env, deployment.embeddings), memory_embeddings)
+    monkeypatch.setenv("MEMORY_EMBEDDING_RATE_LIMIT", "2")
+    told = materialize("memory_embeddings")
     assert (told["memories"], told["limited"]) == (2 * len(TENANTS), memories - 2 * len(TENANTS))
-    # Without the limit the rest.
-    assert materialize(deployment, memory_embeddings)["memories"] == told["limited"]
+    monkeypatch.delenv("MEMORY_EMBEDDING_RATE_LIMIT")
+    assert materialize("memory_embeddings")["memories"] == told["limited"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -544,7 +545,9 @@ def test_a_request_that_read_before_a_user_was_disabled_does_not_bring_the_user_
         assert gated.arrived.wait(10)
         stack.administration.set_user_status(ana, "disabled")
         gated.gate.set()
-        answer.result()
+        # It may have read before the change, or after it.
+        with contextlib.suppress(ForbiddenError):
+            answer.result()
     assert stack.refusal(token) == "user_disabled"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import redis
 
 from memory_pipeline.local.redis import RedisServer
 from memory_pipeline.model.limits import LimitedWork, RateLimit, Requester
@@ -65,6 +67,15 @@ def admitted(
         return [seconds == 0.0 for seconds in limits.admit(connection, what, plugin, requesters)]
 
 
+def let_time_pass(redis_url: str, tenant_id: UUID, seconds: float) -> None:
+    """Make all that was counted for a tenant older."""
+    key = f"limits:embedding:{tenant_id}"
+    with redis.Redis.from_url(redis_url) as connection:
+        client: Any = connection
+        for place, counted_at in enumerate(client.lrange(key, 0, -1)):
+            client.lset(key, place, repr(float(counted_at) - seconds))
+
+
 def unasked() -> HourlyWindows:
     pytest.fail("Redis was asked")
 
@@ -114,11 +125,7 @@ def test_what_waits_is_told_when_its_turn_is(speech: World, windows: HourlyWindo
     with speech.database.transaction() as connection:
         limits.admit(connection, "embedding", COSTS, [ana] * 60)
         # An hour passes but for a minute: room comes in a minute, and then once a minute.
-        with RedisManager(redis_url) as manager:
-            key = f"limits:embedding:{ana.tenant_id}"
-            times = manager.queue(lambda client: client.lrange(key, 0, -1))
-            for place, counted_at in enumerate(times):
-                manager.queue(lambda client, p=place, at=counted_at: client.lset(key, p, repr(float(at) - 3540)))
+        let_time_pass(redis_url, ana.tenant_id, 3540)
         answers = limits.admit(connection, "embedding", COSTS, [ana] * 3)
     assert [round(seconds / 60) for seconds in answers] == [1, 2, 3]
 

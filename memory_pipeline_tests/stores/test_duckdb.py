@@ -14,6 +14,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -619,6 +620,19 @@ def test_what_is_not_a_read_of_the_tables_is_refused_with_a_sentence(
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
     assert frame.num_rows == 1
     assert count_messages(published) == MESSAGES
+
+
+def test_queries_side_by_side_in_one_process_are_all_answered_in_utc(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    asked = "SELECT count(*), current_setting('TimeZone'), current_setting('lock_configuration') FROM messages"
+
+    def ask(_number: int) -> list[tuple[object, ...]]:
+        return query(published, asked).rows
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, range(100))) == [[(MESSAGES, "UTC", True)]] * 100
 
 
 def test_a_query_that_runs_long_is_stopped(published: Path) -> None:

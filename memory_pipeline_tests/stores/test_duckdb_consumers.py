@@ -45,9 +45,9 @@ UPDATE memories SET subject = %(mark)s || 'subject', object = %(mark)s || 'objec
 INSERT INTO memories (tenant_id, memory_id, user_id, kind, status, content, content_hash, day, source_message_ids)
 SELECT tenant_id, gen_random_uuid(), user_id, 'profile', 'active', %(mark)s || 'content3', sha256('p'), '2025-03-01',
        array_agg(message_id) FROM messages GROUP BY tenant_id, user_id;
-INSERT INTO memory_jobs (tenant_id, job_type, state, day, user_id, correlation_id, error_text, payload, attempts,
-                         created_at)
-SELECT tenant_id, 'index', 'failed', '2025-03-01', user_id, gen_random_uuid(), %(mark)s || 'errortext',
+INSERT INTO memory_jobs (tenant_id, job_type, state, day, user_id, correlation_id, error_class, error_text, payload,
+                         attempts, created_at)
+SELECT tenant_id, 'index', 'failed', '2025-03-01', user_id, gen_random_uuid(), 'TestError', %(mark)s || 'errortext',
        jsonb_build_object('a', %(mark)s || 'payload'), 2, '2025-03-01 12:00+00' FROM users;
 INSERT INTO events (tenant_id, kind, actor, subject_id, correlation_id, detail, occurred_at)
 SELECT tenant_id, 'test', %(mark)s || 'actor', user_id, gen_random_uuid(),

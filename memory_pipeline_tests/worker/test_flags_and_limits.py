@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from memory_pipeline.model.flags import Flag
+from memory_pipeline.model.jobs import JobType
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.flags import FeatureFlags
 from memory_pipeline.stages.pipeline import Pipeline
@@ -19,6 +20,7 @@ from memory_pipeline.stages.refresh import no_timings
 from memory_pipeline.stores.postgres.feature_flags import bring_waiting_forward, set_override
 from memory_pipeline.stores.postgres.jobs import NewJob, claim_next, enqueue
 from memory_pipeline.stores.postgres.permissions import Author
+from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.worker.handlers import Handlers, stage_handlers
 from memory_pipeline.worker.outcomes import Done, Waits
 from memory_pipeline.worker.process import Worker
@@ -27,7 +29,7 @@ from memory_pipeline_tests.stages.support import HashedEmbedder, ScriptedEnriche
 
 ME = Author("test:me", uuid4())
 EMBEDDER, COSTS = "embedder:minilm", "embedder:openai"
-REFRESHED = ("enrich_and_embed", "index")
+REFRESHED: tuple[JobType, ...] = ("enrich_and_embed", "index")
 
 
 @pytest.fixture
@@ -44,9 +46,9 @@ def prepare(pipeline: Pipeline) -> None:
     pipeline.enricher = ScriptedEnricher({"I moved to Lisbon.": [draft("Lisbon")]})
 
 
-def handlers(pipeline: Pipeline) -> Handlers:
+def handlers(pipeline: Pipeline, redis_manager: RedisManager) -> Handlers:
     prepare(pipeline)
-    return stage_handlers(pipeline, no_timings)
+    return stage_handlers(pipeline, redis_manager, no_timings)
 
 
 def speak(world: World, *contents: str, job_type: str = "enrich_and_embed") -> None:
@@ -135,11 +137,13 @@ def test_two_workers_share_one_limit_exactly_and_what_is_over_it_waits(world: Wo
         for worker in workers:
             worker.require_running()
         with redis.Redis.from_url(str(settings.redis_url)) as client:
-            for _ in range(2):  # as if an hour had passed, twice
-                client.delete(*client.scan_iter("limits:*"))
+
+            def an_hour_later() -> bool:
+                client.delete("limits:none", *client.scan_iter("limits:*"))
                 go_on(world)
-                wait_until(lambda: put_aside(world) in (0, 6) and not any(s == "processing" for s, _ in jobs(world)))
-        wait_until(lambda: all_done(world))
+                return all_done(world)
+
+            wait_until(an_hour_later)
     assert len(world.vectors()) == 20
 
 
@@ -156,15 +160,15 @@ def test_failing_fast_a_job_is_dead_at_once_and_its_neighbours_are_done(world: W
 
 def test_detections_of_a_detector_that_costs_money_are_limited_for_each_user(world: World, settings: Settings) -> None:
     speak(world, *(f"said {number}" for number in range(7)), job_type="detect_relations")
-    with Pipeline(settings) as pipeline:
+    with Pipeline(settings) as pipeline, RedisManager(str(settings.redis_url)) as manager:
         prepare(pipeline)
         with pipeline.database.transaction() as connection:
             claims = claim_next(connection, "me", ["detect_relations"], 10, 20.0)
-        detect = stage_handlers(pipeline, no_timings, detector=COSTS).by_type["detect_relations"]
+        detect = stage_handlers(pipeline, manager, no_timings, detector=COSTS).by_type["detect_relations"]
         outcomes = list(detect(claims))
         assert [type(outcome) for outcome in outcomes] == [Done] * 5 + [Waits] * 2
         # The ordering that is built in costs nothing.
-        built_in = stage_handlers(pipeline, no_timings).by_type["detect_relations"]
+        built_in = stage_handlers(pipeline, manager, no_timings).by_type["detect_relations"]
         assert [type(outcome) for outcome in built_in(claims)] == [Done] * 7
         switch(world, Flag.RELATIONS, enabled=False)
         (outcome,) = set(built_in(claims))

@@ -33,7 +33,8 @@ _READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
     "summaries": [facts, memory_relationships, weekly_summaries],
     "profiles": [facts],
     "jobs": ["messages"],
-    "audit_findings": [consistency_audit],
+    # Days from the facts: a backfill of all daily assets would leave it out with a parent that has none.
+    "audit_findings": [facts, consistency_audit],
     "events": ["messages"],
 }
 _PREVIEWED = frozenset({"mart_daily_activity", "mart_data_quality", "mart_fact_churn", "mart_memory_growth"}) | {

@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event, Lock, Timer
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Format = Literal["table", "csv", "json", "parquet"]
 FORMATS: tuple[Format, ...] = ("table", "csv", "json", "parquet")
 _BATCH_ROWS = 10_000
+_CONNECTING = Lock()
 
 
 class QueryResult(msgspec.Struct, frozen=True):
@@ -104,9 +105,12 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         "python_enable_replacements": "false",
         "temp_directory": "",
     }
-    connection = duckdb.connect(str(path.resolve()), read_only=True, config=config)
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET lock_configuration = true")
+    # Connections of one process to one file share one instance of DuckDB, and so what the first of them locked.
+    with _CONNECTING:
+        connection = duckdb.connect(str(path.resolve()), read_only=True, config=config)
+        if not connection.execute("SELECT current_setting('lock_configuration')").fetchall()[0][0]:
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            connection.execute("SET GLOBAL lock_configuration = true")
     return connection
 
 

@@ -14,6 +14,9 @@ from memory_pipeline.stores.postgres.messages import StoredMessage
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
+_ROUNDS = 5
+"""How often a deletion gives way to messages that are just coming in."""
+
 
 class Conversation(NamedTuple):
     conversation_id: UUID
@@ -74,6 +77,10 @@ def delete_conversation(
     correlation_id: UUID,
 ) -> Deleted | None:
     """Delete the user's conversation with all that was derived from it; None where there is no such conversation."""
+    # Of two deletions of one conversation the second finds nothing.
+    connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtext('delete_conversation'), hashtext(%s))", [str(conversation_id)]
+    )
     conversation = find_conversation(connection, tenant_id, user_id, conversation_id)
     if conversation is None:
         return None
@@ -81,25 +88,32 @@ def delete_conversation(
         "tenant_id": tenant_id,
         "user_id": user_id,
         "conversation_id": conversation_id,
+        "source": conversation.source,
         "source_conversation_id": conversation.source_conversation_id,
         "actor": actor,
         "correlation_id": correlation_id,
     }
-    # Memories before the conversation, as enrichment locks them. With the conversation locked nothing is added any
-    # more, so what came in between goes in a second round, with the messages.
-    first = _delete_contents(connection, named | {"with_messages": False})
-    locked = connection.execute(
-        "SELECT FROM conversations WHERE tenant_id = %(tenant_id)s AND user_id = %(user_id)s"
-        " AND conversation_id = %(conversation_id)s FOR UPDATE",
-        named,
-    ).fetchone()
-    if locked is None:
-        return None
-    second = _delete_contents(connection, named | {"with_messages": True})
+    # In the order in which the stages lock, so that neither ends the other: enrichment has its episodes, then writes
+    # facts, which asks for their conversation; a summary asks for the conversations it rests on, then for itself.
+    memories = 0
+    for round_left in reversed(range(_ROUNDS)):
+        memories += _delete_found(connection, named)
+        locked = _lock_conversation(connection, named, whatever=round_left == 0)
+        if locked is None:
+            return None
+        if locked:
+            break
+    # From here on nobody adds anything to it.
+    memories += _delete_found(connection, named)
+    memories += _delete_summaries(connection, named)
+    connection.execute(sql(PACKAGE, "conversation_delete_refused"), named)
+    messages = connection.execute(
+        "DELETE FROM messages WHERE tenant_id = %(tenant_id)s AND conversation_id = %(conversation_id)s", named
+    ).rowcount
     connection.execute(
         "DELETE FROM conversations WHERE tenant_id = %(tenant_id)s AND conversation_id = %(conversation_id)s", named
     )
-    deleted = Deleted(second.messages, first.memories + second.memories)
+    deleted = Deleted(messages, memories)
     connection.execute(
         "INSERT INTO events (tenant_id, kind, actor, subject_id, correlation_id, detail) VALUES (%(tenant_id)s,"
         " 'conversation_deleted', %(actor)s, %(conversation_id)s, %(correlation_id)s,"
@@ -109,9 +123,41 @@ def delete_conversation(
     return deleted
 
 
-def _delete_contents(connection: Connection, named: dict[str, object]) -> Deleted:
-    with connection.cursor(row_factory=class_row(Deleted)) as cursor:
-        return cursor.execute(sql(PACKAGE, "conversation_delete"), named).fetchall()[0]
+def _delete_found(connection: Connection, named: dict[str, object]) -> int:
+    """Delete what was made of the conversation's messages one by one; return how much."""
+    episodes = connection.execute(sql(PACKAGE, "conversation_delete_episodes"), named).rowcount
+    # Facts must not change under `relate_facts`, which holds the same lock alone.
+    connection.execute("SELECT pg_advisory_xact_lock_shared(hashtext('relate_facts'))")
+    facts = connection.execute(sql(PACKAGE, "conversation_delete_facts"), named).fetchone()
+    assert facts is not None  # a count
+    return episodes + int(facts[0])
+
+
+def _lock_conversation(connection: Connection, named: dict[str, object], *, whatever: bool) -> bool | None:
+    """Keep everybody from adding to the conversation; None where it is gone.
+
+    False, and no lock, where something was added since: enrichment may hold it and wait for the conversation. It is
+    locked even so where `whatever` is true.
+    """
+    connection.execute("SAVEPOINT unlocked")
+    if connection.execute(sql(PACKAGE, "conversation_lock"), named).fetchone() is None:
+        return None
+    if whatever or connection.execute(sql(PACKAGE, "conversation_added"), named).fetchone() is None:
+        return True
+    connection.execute("ROLLBACK TO SAVEPOINT unlocked")
+    return False
+
+
+def _delete_summaries(connection: Connection, named: dict[str, object]) -> int:
+    """Delete the summaries that rest on the conversation; the pipeline makes them anew from what is left."""
+    memory_ids = connection.execute(sql(PACKAGE, "conversation_summaries"), named).fetchall()
+    with connection.cursor() as cursor:
+        # One by one, in an order that all deletions have in common.
+        cursor.executemany(
+            sql(PACKAGE, "conversation_delete_summary"),
+            [named | {"memory_id": memory_id} for (memory_id,) in memory_ids],
+        )
+        return max(cursor.rowcount, 0) if memory_ids else 0
 
 
 def owe_invalidations(connection: Connection, tenant_id: UUID, conversation_ids: Sequence[UUID]) -> None:

@@ -139,7 +139,9 @@ class Database:
         except psycopg.OperationalError as error:
             if not _is_connection_loss(error):
                 raise
-            lost = f"the connection to Postgres was lost: {_first_line(error)}. "
+            short = (error.sqlstate or "").startswith("53")
+            what = "Postgres has run out of something" if short else "the connection to Postgres was lost"
+            lost = f"{what}: {_first_line(error)}. "
             if committing:
                 raise StoreUnavailableError(
                     lost + "That was while it committed, so what was written may be stored or not; run it again: what "

@@ -95,45 +95,38 @@ def _user(row: WeeklyTurn | WeeklyFact) -> User:
     return row.tenant_id, row.user_id
 
 
-def write_summary(
-    connection: Connection,
-    *,
-    tenant_id: UUID,
-    memory_id: UUID,
-    user_id: UUID,
-    week: date,
-    day: date,
-    content: str,
-    source_message_ids: Sequence[UUID],
-    summarizer: str,
-) -> bool:
-    """Store the summary of the week that begins on the Monday `week`; return whether it is new or says something else.
+class MadeSummary(NamedTuple):
+    """A row of the temporary table `made_summary`, in the order of its columns."""
 
-    `day` is the UTC day of the first message it rests on: the partition that embeds, indexes and exports it. Where one
-    of the messages was deleted since they were read, nothing is stored: the next run makes the summary without it.
+    tenant_id: UUID
+    memory_id: UUID
+    user_id: UUID
+    day: date
+    """UTC day of the first message it rests on: the partition that embeds, indexes and exports it."""
+    content: str
+    source_message_ids: list[UUID]
+
+
+def begin_summaries(connection: Connection) -> None:
+    """Make room for the summaries of a week, until the transaction ends."""
+    connection.execute(sql(PACKAGE, "made_summary_table"))
+
+
+def keep_summary(connection: Connection, summary: MadeSummary) -> None:
+    """Put a summary aside. It locks nothing: a summarizer may take its time for the next."""
+    connection.execute("INSERT INTO made_summary VALUES (%s, %s, %s, %s, %s, %s)", summary)
+
+
+def write_summaries(connection: Connection, week: date, summarizer: str) -> int:
+    """Store what was put aside for the week that begins on the Monday `week`; return how many are new or changed.
+
+    Where one of the messages that a summary rests on was deleted since they were read, it is not stored: the next run
+    makes it without them. All conversations are locked before any summary, as whoever deletes a conversation does.
     """
-    sources = {"tenant_id": tenant_id, "source_message_ids": list(source_message_ids)}
-    connection.execute(sql(PACKAGE, "hold_summary_sources"), sources)
-    left = connection.execute(
-        "SELECT count(*) FROM messages WHERE tenant_id = %(tenant_id)s AND message_id = ANY(%(source_message_ids)s)",
-        sources,
-    ).fetchone()
-    if left is None or left[0] < len(set(source_message_ids)):
-        return False
-    changed = connection.execute(
-        sql(PACKAGE, "upsert_summary"),
-        {
-            "tenant_id": tenant_id,
-            "memory_id": memory_id,
-            "user_id": user_id,
-            "week": week,
-            "day": day,
-            "content": content,
-            "source_message_ids": list(source_message_ids),
-            "summarizer": summarizer,
-        },
-    ).rowcount
-    return changed == 1
+    connection.execute("ANALYZE made_summary")
+    connection.execute(sql(PACKAGE, "hold_summary_sources"))
+    connection.execute(sql(PACKAGE, "drop_unfounded_summaries"))
+    return connection.execute(sql(PACKAGE, "upsert_summaries"), {"week": week, "summarizer": summarizer}).rowcount
 
 
 def withdraw_summaries(connection: Connection, week: date, tenants: Sequence[UUID], kept: Sequence[UUID]) -> int:

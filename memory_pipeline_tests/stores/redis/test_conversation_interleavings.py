@@ -150,6 +150,7 @@ def test_a_flush_beside_them_in_every_order(redis_url: str, begin: str) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("begin", ["uncached", "cached"])
 @pytest.mark.parametrize("ends", ENDS)
 def test_a_reader_and_two_writers_in_every_order(redis_url: str, begin: str, ends: str) -> None:

@@ -284,5 +284,6 @@ def test_a_hit_is_what_is_committed_at_that_moment(machine: type[Conversations])
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
 def test_a_hit_is_what_is_committed_at_that_moment_in_many_histories(machine: type[Conversations]) -> None:
     check(machine, 300, 60)

@@ -2,9 +2,11 @@
 -- one that a person deleted does not.
 INSERT INTO memories AS m (tenant_id, memory_id, user_id, kind, status, content, content_hash, day, source_message_ids,
                            enricher, valid_from, valid_to, search_vector)
-VALUES (%(tenant_id)s, %(memory_id)s, %(user_id)s, 'summary', 'active', %(content)s,
-        sha256(convert_to(%(content)s, 'UTF8')), %(day)s, %(source_message_ids)s, %(summarizer)s,
-        %(week)s::date AT TIME ZONE 'UTC', (%(week)s::date + 7) AT TIME ZONE 'UTC', to_tsvector('english', %(content)s))
+SELECT tenant_id, memory_id, user_id, 'summary', 'active', content, sha256(convert_to(content, 'UTF8')), day,
+       source_message_ids, %(summarizer)s, %(week)s::date AT TIME ZONE 'UTC', (%(week)s::date + 7) AT TIME ZONE 'UTC',
+       to_tsvector('english', content)
+FROM made_summary
+ORDER BY tenant_id, memory_id
 ON CONFLICT (tenant_id, memory_id) DO UPDATE SET
     status = 'active', day = excluded.day, content = excluded.content, content_hash = excluded.content_hash,
     source_message_ids = excluded.source_message_ids, enricher = excluded.enricher, raw_data = excluded.raw_data,
