@@ -5,8 +5,10 @@ import dagster as dg
 from memory_pipeline.defs.common import OWNERS, PipelineResource, held_up, logged_progress, metadata_of
 from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.partitions import daily, window_of
-from memory_pipeline.stages.index import index_memories
-from memory_pipeline.stores.postgres.job_settling import SETTLER, settle_done_jobs
+from memory_pipeline.model.window import DayWindow
+from memory_pipeline.stages.index import IndexFailedError, index_memories
+from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stores.postgres.job_settling import SETTLER, Settled, settle_done_jobs
 
 
 @dg.asset(
@@ -29,22 +31,20 @@ def chroma_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) 
     if off is not None:
         return off
     window = window_of(context)
-    report = index_memories(
-        pipeline.database,
-        pipeline.chroma,
-        pipeline.embedder.model,
-        pipeline.embedder.dimension,
-        window,
-        documents=pipeline.settings.chroma_documents,
-        progress=logged_progress(context, "vectors"),
-    )
-    settled = settle_done_jobs(
-        pipeline.database,
-        window,
-        f"{pipeline.enricher.name}@{pipeline.enricher.version}",
-        pipeline.embedder.model,
-        settled_by=f"{SETTLER}{context.run.run_id}",
-    )
+    try:
+        report = index_memories(
+            pipeline.database,
+            pipeline.chroma,
+            pipeline.embedder.model,
+            pipeline.embedder.dimension,
+            window,
+            documents=pipeline.settings.chroma_documents,
+            progress=logged_progress(context, "vectors"),
+        )
+    except IndexFailedError:
+        _settle(context, pipeline, window)  # the other tenants' jobs are done
+        raise
+    settled = _settle(context, pipeline, window)
     return dg.MaterializeResult(
         metadata=metadata_of(
             report,
@@ -57,4 +57,14 @@ def chroma_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) 
             jobs_dead=settled.dead,
             jobs_left=settled.left,
         )
+    )
+
+
+def _settle(context: dg.AssetExecutionContext, pipeline: Pipeline, window: DayWindow) -> Settled:
+    return settle_done_jobs(
+        pipeline.database,
+        window,
+        f"{pipeline.enricher.name}@{pipeline.enricher.version}",
+        pipeline.embedder.model,
+        settled_by=f"{SETTLER}{context.run.run_id}",
     )
