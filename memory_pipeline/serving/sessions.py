@@ -98,7 +98,7 @@ class Sessions:
             raise
 
     def _principal(self, claims: Claims, hash_: bytes, correlation_id: UUID) -> Principal:
-        session = self._known_session(claims, hash_, correlation_id) or self._ask(claims, hash_, correlation_id)
+        session = self._known_session(claims, hash_, correlation_id) or self._ask_or_wait(claims, hash_, correlation_id)
         profile = self._profile(session)
         if profile.user_status != "active":
             raise ForbiddenError("this user is disabled: ask an administrator.", code="user_disabled")
@@ -120,13 +120,13 @@ class Sessions:
     def _known_session(self, claims: Claims, hash_: bytes, correlation_id: UUID) -> Session | None:
         """Return the session Redis has of this token, its lifetime renewed; None where Postgres has to be asked."""
         key = keys.session(hash_)
-        # Of a session dropped a moment ago it renews the mark, and a revoked one may keep that.
         session = self._redis.get_value(key, Session, cache="session", renewed_seconds=self._lifetime(claims))
         if session is None or (session.issuer, session.subject) != (claims.issuer, claims.subject):
             return None
         if self._must_tell(hash_):
             try:
                 present = self._ask(claims, hash_, correlation_id)
+                self._check_profile(present)
             except (StoreUnavailableError, BusyError):
                 with self._lock:
                     self._not_told_until = time.monotonic() + _PAUSE_SECONDS
@@ -136,9 +136,18 @@ class Sessions:
                 raise
             if present != session:
                 self._redis.drop_values(key)
-            self._refresh_profile(present)
             return present
         return session
+
+    def _ask_or_wait(self, claims: Claims, hash_: bytes, correlation_id: UUID) -> Session:
+        """Ask Postgres; where it is away, Redis once more: it may have been slow to answer rather than not know."""
+        try:
+            return self._ask(claims, hash_, correlation_id)
+        except StoreUnavailableError:
+            session = self._redis.get_value_patiently(keys.session(hash_), Session)
+            if session is None or (session.issuer, session.subject) != (claims.issuer, claims.subject):
+                raise
+            return session
 
     def _ask(self, claims: Claims, hash_: bytes, correlation_id: UUID) -> Session:
         """Return what Postgres says the token stands for, and let Redis know it."""
@@ -202,11 +211,24 @@ class Sessions:
         profile = self._redis.get_value(key, Profile, cache="auth", renewed_seconds=keys.AUTH.seconds)
         if profile is not None and profile.tenant_id == session.tenant_id:
             return profile
-        return self._read_profile(session)
+        try:
+            return self._read_profile(session)
+        except StoreUnavailableError:
+            profile = self._redis.get_value_patiently(key, Profile)
+            if profile is None or profile.tenant_id != session.tenant_id:
+                raise
+            return profile
 
-    def _refresh_profile(self, session: Session) -> None:
-        """Have the next look at a user's profile come from Postgres, should a change of it not have reached Redis."""
-        self._redis.drop_values(keys.auth(session.user_id))
+    def _check_profile(self, session: Session) -> None:
+        """Have Redis let go of a user's profile that is not what Postgres says, should a change not have reached it.
+
+        One that is as it was stays: in an outage that begins now it is all there is.
+        """
+        key = keys.auth(session.user_id)
+        known = self._redis.get_value(key, Profile, cache="auth")
+        # As Redis holds them: a row of Postgres brings its permissions as a list.
+        if known is not None and msgspec.json.encode(known) != msgspec.json.encode(self._read_profile(session)):
+            self._redis.drop_values(key)
 
     def _read_profile(self, session: Session) -> Profile:
         key = keys.auth(session.user_id)

@@ -23,6 +23,7 @@ from memory_pipeline.serving.transcript import API_SOURCE
 from memory_pipeline.settings import Settings
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.redis import keys
+from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline_tests.api.stack import ApiStack, running
 from memory_pipeline_tests.api.support import PREFIX, Json, Person, TestIssuer, message
 from memory_pipeline_tests.faults.proxy import TcpProxy
@@ -65,6 +66,13 @@ class Outage:
         return self.api.services.buffer.stats().entries == 0
 
 
+def give_redis_time(api: ApiStack) -> None:
+    """A busy machine is not to be taken for a Redis that is away: what is asked here is not how fast it answers."""
+    pool = api.services.redis._cache.quick.connection_pool
+    pool.connection_kwargs.update(socket_timeout=5, socket_connect_timeout=5)
+    pool.disconnect()
+
+
 @contextmanager
 def outages(settings: Settings, issuer: TestIssuer, **changed: object) -> Iterator[Outage]:
     """The API on these stores, with proxies between it and Postgres."""
@@ -78,6 +86,7 @@ def outages(settings: Settings, issuer: TestIssuer, **changed: object) -> Iterat
         urls: dict[str, Any] = {"postgres_app_url": proxies[0].url, "postgres_pipeline_url": proxies[1].url, **changed}
         # Whoever looks behind the API does so past the proxies, as the superuser.
         api = stack.enter_context(running(settings.model_copy(update=urls), issuer))
+        give_redis_time(api)
         yield Outage(api, proxies)
 
 
@@ -289,6 +298,50 @@ def test_a_user_who_is_at_work_goes_on_through_an_outage_longer_than_their_profi
         lifetime: Any = client.ttl(profile)
         assert lifetime > 3500
         assert lifetime <= (keys.AUTH.seconds or 0)
+
+
+def test_a_user_goes_on_through_an_outage_that_begins_when_postgres_has_just_been_asked(
+    outage: Outage, api_settings: Settings, issuer: TestIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To ask whether all is as it was must not take away what Redis knows: nobody else would, in an outage."""
+    ana = outage.api.person()
+    assert outage.post(ana, message("before", id="m0")).status_code == 200
+    with outages(api_settings, issuer) as another_process:
+        assert another_process.post(ana, message("before", id="m0")).status_code == 200
+        for process in (outage, another_process):
+            process.begin()
+            assert process.post(ana, message("one", id="m1")).status_code == 202
+
+
+def test_a_profile_that_was_dropped_is_kept_again_after_a_while_however_much_its_user_asks(outage: Outage) -> None:
+    ana = outage.api.person()
+    profile = keys.auth(ana.user_id)
+    assert outage.post(ana, message("one")).status_code == 200
+    with RedisManager(str(outage.api.settings.redis_url), cache_seconds=5) as manager:
+        assert manager.drop_values(profile)
+    with redis.Redis.from_url(str(outage.api.settings.redis_url)) as client:
+        client.pexpire(profile, 3000)
+        assert outage.post(ana, message("two")).status_code == 200
+        left: Any = client.pttl(profile)
+        assert left <= 3000, "reading must not renew the mark that keeps new values away"
+        client.persist(profile)
+        client.pexpire(profile, 1)
+        until(lambda: not client.exists(profile), "the mark is gone")
+        assert outage.post(ana, message("three")).status_code == 200
+        assert client.ttl(profile) > 3500
+
+
+def test_a_redis_that_has_no_time_for_a_moment_refuses_nobody_while_postgres_is_away(outage: Outage) -> None:
+    """What Redis does not answer at once is asked of Postgres; where that can't say, Redis is given its time."""
+    ana = outage.api.person()
+    assert outage.post(ana, message("before")).status_code == 200
+    outage.begin()
+    quick = outage.api.services.redis._cache.quick.connection_pool
+    taken = [quick.get_connection() for _ in range(quick.max_connections)]
+    assert outage.api.services.redis.cache(lambda client: client.ping(), "no time") == "no time"
+    assert outage.post(ana, message("one")).status_code == 202
+    for connection in taken:
+        quick.release(connection)
 
 
 def test_a_user_disabled_behind_the_back_of_redis_is_refused_once_postgres_is_asked(

@@ -21,7 +21,7 @@ from memory_pipeline.stores.postgres.migrate import migrate
 from memory_pipeline_tests.api.stack import ApiStack, running
 from memory_pipeline_tests.api.support import PREFIX, Json, Person, TestIssuer, message
 from memory_pipeline_tests.api.test_deletion_races import DAY, START, Quoting, enrich_once, halves
-from memory_pipeline_tests.api.test_outage import CONVERSATIONS, MESSAGES, contents, outages
+from memory_pipeline_tests.api.test_outage import CONVERSATIONS, MESSAGES, contents, give_redis_time, outages
 from memory_pipeline_tests.local.inspect import until
 from memory_pipeline_tests.stages.support import HashedEmbedder, embed, summarize
 
@@ -46,6 +46,7 @@ def api_on(server: PostgresServer, settings: Settings, issuer: TestIssuer) -> It
         "postgres_pipeline_url": server.url("memory_pipeline"),
     }
     with running(settings.model_copy(update=urls), issuer) as api:
+        give_redis_time(api)
         yield api
 
 

@@ -43,7 +43,7 @@ class Endpoint:
         tell: called when the server has gone away or come back.
         """
         self._url = url
-        self._setting = setting
+        self.setting = setting
         self._tell = tell
         self.quick = self._client(quick_seconds, _QUICK_POOL_SECONDS, pool_size)
         # A server that hangs is not helped by asking again, so only lost connections are retried.
@@ -77,7 +77,7 @@ class Endpoint:
             self._back.clear()
         if first:
             self._tell()
-            _log.warning("redis_away", setting=self._setting, error=f"{type(error).__name__}: {error}")
+            _log.warning("redis_away", setting=self.setting, error=f"{type(error).__name__}: {error}")
         self._watch()
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class Endpoint:
             return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(self._url, **options))
         except ValueError as error:
             raise SettingsError(
-                f"{self._setting} is no address of a Redis server ({error}). It looks like redis://HOST:PORT/NUMBER."
+                f"{self.setting} is no address of a Redis server ({error}). It looks like redis://HOST:PORT/NUMBER."
             ) from error
 
     def _watch(self) -> None:
@@ -136,7 +136,7 @@ class Endpoint:
                     self._back.clear()
                     self._tell()
                     continue
-                _log.info("redis_back", setting=self._setting, run_id=self.run_id)
+                _log.info("redis_back", setting=self.setting, run_id=self.run_id)
                 return
         finally:
             probe.connection_pool.disconnect()

@@ -132,17 +132,7 @@ class RedisManager:
 
         Raises StoreUnavailableError where Redis can't be reached or refuses; `work` may have been carried out even so.
         """
-        import redis
-
-        # While the server is known to be away one short try is all that a request pays; it may just be back.
-        client = self._queue.quick if self._queue.away else self._queue.patient
-        try:
-            return work(client)
-        except redis.RedisError as error:
-            reason = self._judge(self._queue, error)
-            raise StoreUnavailableError(
-                f"Redis is {reason}: {error}. Look after the server that MEMORY_REDIS_URL names, or mend the setting."
-            ) from error
+        return self._ask(self._queue, work)
 
     def health(self) -> RedisHealth:
         """Ask the servers how they are; costs a few milliseconds, and not more than `cache` where one is away."""
@@ -197,6 +187,21 @@ class RedisManager:
         metrics.cache_reads.labels(cache, "miss" if value is None else "hit").inc()
         return value
 
+    def get_value_patiently(self, key: str, kind: type[Result]) -> Result | None:
+        """Return the value of `key`, None where there is none: for when Postgres can't say, and Redis was too slow.
+
+        Waits for Redis as `queue` does. Raises StoreUnavailableError where it can't be reached.
+        """
+        if key in self._owed:
+            return None
+        raw: Any = self._ask(self._cache, lambda client: client.get(key))
+        if raw is None or raw == _DROPPED:
+            return None
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except msgspec.DecodeError:
+            return None
+
     def was_dropped(self, key: str) -> bool:
         """Whether the value was dropped a moment ago, so that what replaces it must come from Postgres."""
         return key in self._owed or self._raw(key) == _DROPPED
@@ -229,18 +234,27 @@ class RedisManager:
 
     # -- inside --
 
+    def _ask(self, endpoint: Endpoint, work: Callable[[redis.Redis], Result]) -> Result:
+        """Have `work` done by a server that is given its time. Raises StoreUnavailableError."""
+        import redis
+
+        # While the server is known to be away one short try is all that a request pays; it may just be back.
+        client = endpoint.quick if endpoint.away else endpoint.patient
+        try:
+            return work(client)
+        except redis.RedisError as error:
+            reason = self._judge(endpoint, error)
+            raise StoreUnavailableError(
+                f"Redis is {reason}: {error}. Look after the server that {endpoint.setting} names, or mend the setting."
+            ) from error
+
     def _show_state(self) -> None:
         metrics.redis_connected.set(0 if self._queue.away or self._cache.away else 1)
 
     def _raw(self, key: str, renewed_seconds: int | None = None) -> bytes | None:
         if key in self._owed and not self.drop_values(key):
             return None
-        raw: Any = self.cache(
-            lambda client: client.get(key) if renewed_seconds is None else client.getex(key, ex=renewed_seconds), None
-        )
-        if raw == _DROPPED and renewed_seconds is not None:
-            # The mark was renewed with it. It keeps new values away, so it gets no more than its own time.
-            self.cache(lambda client: client.pexpire(key, _GUARD_MILLISECONDS), None)
+        raw: Any = self.cache(lambda client: _read(client, key, renewed_seconds), None)
         return raw if raw is None else bytes(raw)
 
     def _drop_owed(self, client: redis.Redis) -> None:
@@ -281,6 +295,12 @@ def _look(client: redis.Redis) -> tuple[dict[str, Any], int]:
         pipeline.dbsize()
         info, keys_count = pipeline.execute()
     return info, keys_count
+
+
+def _read(client: redis.Redis, key: str, renewed_seconds: int | None) -> Any:
+    if renewed_seconds is None:
+        return client.get(key)
+    return run(client, ("renew_value",), [key], [_DROPPED, renewed_seconds])
 
 
 def _drop(client: redis.Redis, keys: Iterable[str]) -> bool:
