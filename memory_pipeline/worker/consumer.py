@@ -107,18 +107,19 @@ class Consumer:
         # What can't be claimed because Postgres is away is kept for the next turn, and so not read again and again.
         while self._delivered:
             # A job that may end its worker is claimed and worked on by itself.
-            batch = [delivery for delivery in self._delivered if not delivery.alone] or self._delivered[:1]
-            self._work_on_delivered(batch)
-            self._delivered = [delivery for delivery in self._delivered if delivery not in batch]
+            together = [delivery for delivery in self._delivered if not delivery.alone]
+            alone = [delivery for delivery in self._delivered if delivery.alone]
+            self._work_on_delivered(together or alone[:1])
+            self._delivered = alone if together else alone[1:]
 
     def _read(self) -> list[Delivery]:
         """Take entries: now and then those of consumers that died; else new ones, with what comes within the window."""
         options = self._options
         if time.monotonic() - self._took_over_at > options.lease / 4:
-            self._took_over_at = time.monotonic()
             left_behind = self._stream.claim_idle(self.name, int(options.lease * 1000), self._take)
             if left_behind:
-                return self._counted(left_behind)
+                return self._counted(left_behind)  # and there may be more: asked again at the next turn
+            self._took_over_at = time.monotonic()
         deliveries = self._stream.read(self.name, self._take, int(options.poll * 1000))
         if deliveries and len(deliveries) < self._take and not self._stop.wait(options.window):
             # Where Redis has gone away in between, those that came first are worked on all the same.
