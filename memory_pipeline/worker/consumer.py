@@ -32,6 +32,11 @@ from memory_pipeline.worker.outcomes import Done, Failed, Outcome, Waits, work_t
 log = structlog.get_logger(__name__)
 
 _AWAY_SECONDS = 1.0
+_FIRST_COUNT = 8
+"""How many jobs a consumer takes at first, and while jobs are about that may end it; doubled with each full batch.
+
+What a worker takes is lost for a lease if it is killed: one that is killed again and again takes little along.
+"""
 
 
 class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +77,7 @@ class Consumer:
         self._stream_refuses = stream_refuses
         self._delivered: list[Delivery] = []
         """Entries that this consumer has and whose jobs it has not tried to claim yet."""
+        self._take = min(_FIRST_COUNT, options.batch)
         self._took_over_at = 0.0
 
     def run(self) -> None:
@@ -104,23 +110,32 @@ class Consumer:
         # What can't be claimed because Postgres is away is kept for the next turn, and so not read again and again.
         while self._delivered:
             # A job that may end its worker is claimed and worked on by itself.
-            batch = [delivery for delivery in self._delivered if not delivery.alone] or self._delivered[:1]
-            self._work_on_delivered(batch)
-            self._delivered = [delivery for delivery in self._delivered if delivery not in batch]
+            together = [delivery for delivery in self._delivered if not delivery.alone]
+            alone = [delivery for delivery in self._delivered if delivery.alone]
+            self._work_on_delivered(together or alone[:1])
+            self._delivered = alone if together else alone[1:]
 
     def _read(self) -> list[Delivery]:
         """Take entries: now and then those of consumers that died; else new ones, with what comes within the window."""
         options = self._options
         if time.monotonic() - self._took_over_at > options.lease / 4:
-            self._took_over_at = time.monotonic()
-            left_behind = self._stream.claim_idle(self.name, int(options.lease * 1000), options.batch)
+            left_behind = self._stream.claim_idle(self.name, int(options.lease * 1000), self._take)
             if left_behind:
-                return left_behind
-        deliveries = self._stream.read(self.name, options.batch, int(options.poll * 1000))
-        if deliveries and len(deliveries) < options.batch and not self._stop.wait(options.window):
+                return self._counted(left_behind)  # and there may be more: asked again at the next turn
+            self._took_over_at = time.monotonic()
+        deliveries = self._stream.read(self.name, self._take, int(options.poll * 1000))
+        if deliveries and len(deliveries) < self._take and not self._stop.wait(options.window):
             # Where Redis has gone away in between, those that came first are worked on all the same.
             with suppress(StoreUnavailableError):
-                deliveries += self._stream.read(self.name, options.batch - len(deliveries), 0)
+                deliveries += self._stream.read(self.name, self._take - len(deliveries), 0)
+        return self._counted(deliveries)
+
+    def _counted(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Take more at a time while there is more and all is well."""
+        if any(delivery.alone for delivery in deliveries):
+            self._take = min(_FIRST_COUNT, self._options.batch)
+        elif len(deliveries) >= self._take:
+            self._take = min(2 * self._take, self._options.batch)
         return deliveries
 
     def _work_on_delivered(self, deliveries: Sequence[Delivery]) -> None:

@@ -45,7 +45,7 @@ def test_row_3_an_index_that_is_killed_page_by_page_ends_the_same(rig: Rig) -> N
 
 def test_row_6_a_worker_suspended_past_its_lease_finishes_late_and_is_discarded(rig: Rig) -> None:
     rig.post(6)
-    late = rig.worker(failpoints="after_work:stop@1")
+    late = rig.worker(failpoints="after_work:stop@1", MEMORY_WORKER_MAX_CONCURRENT_JOBS="1")
     until(lambda: stopped(late.pid), "it suspends itself with its work done", 30)
     rig.worker()
     until(lambda: all(state == "completed" for state in rig.states().values()), "the other takes over", 60)

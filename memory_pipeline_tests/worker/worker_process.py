@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import os
 import signal
 import sys
@@ -71,6 +72,8 @@ def _without_counting(package: str, name: str) -> LiteralString:
 
 def fork_for_each_line() -> bool:
     """True in each child that is to be a worker; False in this process at the end of its input."""
+    for module in ("pgvector.psycopg", "memory_pipeline.stores.redis.endpoint", "memory_pipeline.stores.redis.scripts"):
+        importlib.import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for _ in iter(sys.stdin.readline, ""):
         pid = os.fork()
