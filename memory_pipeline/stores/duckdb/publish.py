@@ -77,28 +77,25 @@ def publish_duckdb(
     exports_root: Path,
     generations_kept: int,
     consumers: Mapping[str, Scope] | None = None,
-    *,
-    whole: bool = False,
 ) -> ExportReport:
     """Build the lake into a new generation of every file and serve it; where nothing changed, keep what is served.
 
     One publisher works at a time, others wait. A failure at any step leaves the last generation served; what it left
     behind is removed by the next publication. The newest `generations_kept` of each file stay; folders of consumers
-    that are not named (any more) are removed. `whole` builds anew even where replacing a few days would do. Raises
-    ExportError.
+    that are not named (any more) are removed. Raises ExportError.
     """
     if generations_kept < 1:
         raise ExportError("at least one generation must be kept, or nothing could be served.")
     try:
         with locked(exports_root / LOCK), lake.reading(lake_root) as manifest:
-            report = _publish(lake_root, manifest, exports_root, generations_kept, EVERYTHING, whole=whole)
+            report = _publish(lake_root, manifest, exports_root, generations_kept, EVERYTHING)
             _remove_other_consumers(exports_root / CONSUMERS, set(consumers or {}))
             reports = {}
             for name, scope in (consumers or {}).items():
                 folder = exports_root / CONSUMERS / name
                 folder.mkdir(parents=True, exist_ok=True)
                 folder.chmod(0o700)
-                reports[name] = _publish(lake_root, manifest, folder, generations_kept, scope, whole=True)
+                reports[name] = _publish(lake_root, manifest, folder, generations_kept, scope)
     except OSError as error:
         raise ExportError(
             f"the export can't be written under {exports_root}: {error}. The last export is still served; "
@@ -113,10 +110,8 @@ def _publish(
     folder: Path,
     generations_kept: int,
     scope: Scope,
-    *,
-    whole: bool,
 ) -> ExportReport:
-    """Bring one folder of generations up to date."""
+    """Bring one folder of generations up to date. Files of consumers are small, and always built whole."""
     started = perf_counter()
     remove_litter(folder)
     served = served_manifest(folder)
@@ -128,8 +123,8 @@ def _publish(
         building.mkdir(parents=True)
         try:
             file = building / "memory.duckdb"
-            tables: dict[str, TableSummary] | str = "it was asked for" if whole else "there was none to build upon"
-            base = served if served is not None and served.recipe == made_by and not whole else None
+            tables: dict[str, TableSummary] | str = "there was none to build upon"
+            base = served if served is not None and served.recipe == made_by and scope == EVERYTHING else None
             if base is not None and manifest is not None:
                 tables = _replace_days(folder, base, lake_root, manifest, file)
             if isinstance(tables, str):
