@@ -9,14 +9,17 @@ from typing import Any, LiteralString, NamedTuple
 from uuid import UUID, uuid4
 
 import psycopg
+import redis
 
-from memory_pipeline.local.postgres import PostgresServer
 from memory_pipeline.model.errors import ConflictError
 from memory_pipeline.model.records import BufferedWrite, IncomingMessage, Rejection, Role
+from memory_pipeline.serving.buffering import ReplayReport, replay
 from memory_pipeline.serving.ingest import UserDirectory, ingest
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.migrate import migrate
 from memory_pipeline.stores.postgres.tenants import ensure_tenant, ensure_user
+from memory_pipeline.stores.redis.buffer import WriteBuffer
+from memory_pipeline.stores.redis.manager import RedisManager
+from memory_pipeline_tests.conftest import Database as Urls
 
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
 ISSUER = "https://issuer.example"
@@ -101,17 +104,6 @@ class Ingest:
         return report.inserted
 
 
-@contextmanager
-def migrated(server: PostgresServer) -> Iterator[tuple[Database, Database]]:
-    """A migrated database on a server of the test's own: connections as memory_pipeline and as memory_app."""
-    migrate(server.url())
-    with ExitStack() as stack:
-        yield (
-            stack.enter_context(Database(server.url("memory_pipeline"), role="memory_pipeline")),
-            stack.enter_context(Database(server.url("memory_app"), role="memory_app")),
-        )
-
-
 def rows(admin_url: str, statement: LiteralString, *parameters: object) -> Sequence[Any]:
     """Rows as the superuser sees them."""
     with psycopg.connect(admin_url, options="-c search_path=memory,public -c timezone=UTC") as connection:
@@ -122,3 +114,59 @@ def stored_names(admin_url: str) -> list[str]:
     """The messages in Postgres by the order in which they were committed (of rows written one by one)."""
     found = rows(admin_url, "SELECT source_message_id FROM messages ORDER BY received_at, position")
     return [name.partition("/")[2] for (name,) in found]
+
+
+class World(NamedTuple):
+    """A database with one linked user, an empty buffer, and the ingest that replays write with."""
+
+    urls: Urls
+    redis_url: str
+    manager: RedisManager
+    pipeline: Database
+    app: Database
+    ana: Person
+    buffer: WriteBuffer
+    write: Ingest
+
+    def replay(self, **options: Any) -> ReplayReport:
+        return replay(self.buffer, self.pipeline, self.write, **options)
+
+    def jobs(self) -> list[tuple[UUID, str]]:
+        found = rows(self.urls.admin_url, "SELECT job_id, state FROM memory_jobs WHERE job_type = 'replay_write'")
+        return [(job_id, state) for job_id, state in found]
+
+    def events(self, kind: str) -> list[tuple[UUID, UUID | None, UUID, dict[str, Any]]]:
+        return list(
+            rows(
+                self.urls.admin_url,
+                "SELECT tenant_id, subject_id, correlation_id, detail FROM events WHERE kind = %s",
+                kind,
+            )
+        )
+
+    def change(self, statement: LiteralString, *parameters: object) -> None:
+        with self.pipeline.transaction() as connection:
+            connection.execute(statement, parameters)
+
+    def flush(self) -> None:
+        with redis.Redis.from_url(self.redis_url) as client:
+            client.flushdb()
+
+
+@contextmanager
+def opened_world(urls: Urls, redis_url: str) -> Iterator[World]:
+    """The parts of a test, opened; its user is ana of acme."""
+    with ExitStack() as stack:
+        pipeline = stack.enter_context(Database(urls.pipeline_url, role="memory_pipeline"))
+        app = stack.enter_context(Database(urls.app_url, role="memory_app"))
+        manager = stack.enter_context(RedisManager(redis_url))
+        yield World(
+            urls,
+            redis_url,
+            manager,
+            pipeline,
+            app,
+            link_person(pipeline),
+            WriteBuffer(manager, 10_000, 100_000_000),
+            Ingest(app),
+        )
