@@ -35,6 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # Tests see the settings' defaults, whatever the caller's environment holds.
     for name in [name for name in os.environ if name.startswith("MEMORY_") or name == "DAGSTER_HOME"]:
         del os.environ[name]
+    # … and print as on one and the same terminal: a caller's COLUMNS or FORCE_COLOR would decide how tables are cut.
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        os.environ.pop(name, None)
+    os.environ["TERM"] = "xterm"
     host = ServerHost()
     config.stash[_HOST] = host
     os.environ[_HOST_VARIABLE] = host.address
