@@ -30,15 +30,16 @@ _TENANT = "default_tenant"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Tests print as on one and the same terminal, in pytest-xdist's workers too: GNU readline, which pdb loads, puts
+    # COLUMNS and LINES into the environment that the workers get, and they would decide how tables are cut.
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        os.environ.pop(name, None)
+    os.environ["TERM"] = "xterm"
     if hasattr(config, "workerinput"):
         return
     # Tests see the settings' defaults, whatever the caller's environment holds.
     for name in [name for name in os.environ if name.startswith("MEMORY_") or name == "DAGSTER_HOME"]:
         del os.environ[name]
-    # … and print as on one and the same terminal: a caller's COLUMNS or FORCE_COLOR would decide how tables are cut.
-    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        os.environ.pop(name, None)
-    os.environ["TERM"] = "xterm"
     host = ServerHost()
     config.stash[_HOST] = host
     os.environ[_HOST_VARIABLE] = host.address
