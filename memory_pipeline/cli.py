@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from memory_pipeline import __version__
-from memory_pipeline.commands import flag_groups, identity_groups, job_groups, permission_groups
+from memory_pipeline.commands import flag_groups, identity_groups, job_groups, limit_groups, permission_groups
 from memory_pipeline.model.errors import MemoryPipelineError
 
 app = typer.Typer(
@@ -275,6 +275,7 @@ app.add_typer(identity_groups.identity)
 app.add_typer(identity_groups.users)
 app.add_typer(identity_groups.tenants)
 app.add_typer(flag_groups.flags)
+app.add_typer(limit_groups.limits)
 app.add_typer(job_groups.jobs)
 app.add_typer(permission_groups.plugins)
 app.add_typer(permission_groups.roles)

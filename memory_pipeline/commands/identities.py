@@ -6,10 +6,9 @@ import shlex
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from rich.markup import escape
 
 from memory_pipeline.commands.desk import Desk, open_desk
-from memory_pipeline.commands.output import out, print_json, table
+from memory_pipeline.commands.output import out, print_json, shown, table
 from memory_pipeline.local.issuer import (
     DEVELOPMENT_ISSUER,
     ensure_development_issuer,
@@ -39,11 +38,6 @@ def _administration(desk: Desk) -> Administration:
     return Administration(desk.database, desk.redis, desk.author)
 
 
-def _shown(text: str | None) -> str:
-    """A table cell of what others wrote: neither markup nor control characters of theirs reach the terminal."""
-    return escape("".join(char if char.isprintable() else "?" for char in text or ""))
-
-
 # -- identity --
 
 
@@ -60,7 +54,7 @@ def identity_list_command(
     for row in rows:
         first_seen = f"{row.first_seen_at:%Y-%m-%d %H:%M}"
         cells = (row.subject, row.issuer, row.state, row.email, row.tenant, row.email_hint, first_seen)
-        grid.add_row(*map(_shown, cells))
+        grid.add_row(*map(shown, cells))
     for column in grid.columns[:2]:
         column.overflow = "fold"  # whole, however narrow the terminal is
     out.print(grid)
@@ -132,7 +126,7 @@ def users_list_command(tenant: str | None, *, json: bool) -> int:
     grid = table("Users", "e-mail", "tenant", "name", "status", "roles", "identities")
     for row in rows:
         cells = (row.email, row.tenant, row.display_name, row.status, ", ".join(row.roles), str(row.identities))
-        grid.add_row(*map(_shown, cells))
+        grid.add_row(*map(shown, cells))
     out.print(grid)
     return 0
 
@@ -232,7 +226,7 @@ def tenants_list_command(*, json: bool) -> int:
     grid = table("Tenants", "slug", "name", "status", "users", "since")
     for row in rows:
         cells = (row.slug, row.name, row.status, f"{row.users:,}", f"{row.created_at:%Y-%m-%d}")
-        grid.add_row(*map(_shown, cells))
+        grid.add_row(*map(shown, cells))
     out.print(grid)
     return 0
 

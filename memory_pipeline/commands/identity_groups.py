@@ -79,6 +79,32 @@ def identity_revoke(subject: Subject, issuer: Issuer = None, json: Json = False)
     raise typer.Exit(identity_revoke_command(subject, issuer, json=json))
 
 
+@identity.command("sessions")
+def identity_sessions(
+    user: Annotated[str, typer.Option(help="E-mail of the user.")], tenant: Tenant = None, json: Json = False
+) -> None:
+    """List a user's sessions whose tokens have not expired, the last used first.
+
+    Example: `memory-pipeline identity sessions --user ana@example.org`
+    """
+    from memory_pipeline.commands.user_sessions import list_command
+
+    raise typer.Exit(list_command(user, tenant, json=json))
+
+
+@identity.command("end-session")
+def identity_end_session(
+    session: Annotated[str, typer.Argument(help="The session, as `identity sessions` shows it.")], json: Json = False
+) -> None:
+    """Refuse one token from now on; the user's other sessions go on.
+
+    Example: `memory-pipeline identity end-session 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08`
+    """
+    from memory_pipeline.commands.user_sessions import end_command
+
+    raise typer.Exit(end_command(session, json=json))
+
+
 @users.command("token")
 def users_token(
     user: Annotated[str, typer.Option(help="E-mail of the user.")],

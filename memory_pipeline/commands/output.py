@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 out = Console()
@@ -30,3 +31,8 @@ def table(title: str, *columns: str) -> Table:
 def number(value: float) -> str:
     """Format a count or a measure for people."""
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.2f}"
+
+
+def shown(text: str | None) -> str:
+    """A table cell of what others wrote: neither markup nor control characters of theirs reach the terminal."""
+    return escape("".join(char if char.isprintable() else "?" for char in text or ""))

@@ -80,6 +80,10 @@ def plugins_register(
         bool,
         typer.Option("--default-install/--no-default-install", help="Install it for every tenant made from now on."),
     ] = False,
+    costs: Annotated[
+        bool | None,
+        typer.Option("--costs/--no-costs", help="Running it costs money, so rate limits hold; default as it is."),
+    ] = None,
 ) -> None:
     """Add a plugin to the registry, or change what it says there. Roles admin, member and pipeline may run a new one.
 
@@ -87,7 +91,7 @@ def plugins_register(
     """
     from memory_pipeline.commands.permissions import register_command
 
-    raise typer.Exit(register_command(plugin, description, default_install=default_install))
+    raise typer.Exit(register_command(plugin, description, default_install=default_install, costs=costs))
 
 
 roles = typer.Typer(name="roles", help="What users may do: roles of users, permissions of roles.", no_args_is_help=True)

@@ -24,10 +24,18 @@ def list_plugins_command(tenant: str | None, *, json: bool) -> int:
     if json:
         print_json(rows)
         return 0
-    grid = table("Plugins", "plugin", "enabled", "for new tenants", tenant or "tenants", "roles", "what it does")
+    grid = table(
+        "Plugins", "plugin", "enabled", "for new tenants", "costs", tenant or "tenants", "roles", "what it does"
+    )
     for row in rows:
         installed = number(row.tenants) if row.installed is None else _yes(row.installed)
-        cells = (_yes(row.enabled), _yes(row.default_install), installed, ", ".join(row.roles) or "none")
+        cells = (
+            _yes(row.enabled),
+            _yes(row.default_install),
+            _yes(row.costs),
+            installed,
+            ", ".join(row.roles) or "none",
+        )
         grid.add_row(row.plugin, *cells, row.description)
     out.print(grid)
     return 0
@@ -67,12 +75,12 @@ def enable_command(plugin: str, *, enabled: bool) -> int:
     return _say(change, f"{plugin} is {'enabled' if enabled else 'disabled'}")
 
 
-def register_command(plugin: str, description: str, *, default_install: bool) -> int:
+def register_command(plugin: str, description: str, *, default_install: bool, costs: bool | None = None) -> int:
     """Add a plugin to the registry, or change what the registry says of it."""
     with open_desk() as desk:
         change = desk.change(
             lambda connection: changes.register_plugin(
-                connection, plugin, description, desk.author, default_install=default_install
+                connection, plugin, description, desk.author, default_install=default_install, costs=costs
             ),
             # The roles that may run it have a permission more.
             Affected(plugins=(plugin,), permissions=True),

@@ -23,6 +23,8 @@ OWNERS = ["team:memory-platform"]
 OWNER_TAG = {"owner": "memory-platform"}
 LEFT_TAG = "memory_pipeline/left"
 """Why a run that succeeded has to be made again: whoever asked for it asks again."""
+CORRELATION_TAG = "memory_pipeline/correlation_ids"
+"""The requests whose jobs a run completed."""
 PipelineResource = dg.ResourceParam[Pipeline]
 
 _LOG_EVERY_SECONDS = 5.0
@@ -90,6 +92,15 @@ def held_up(context: dg.AssetExecutionContext, pipeline: Pipeline, *needed: Flag
 def note_left(context: dg.AssetExecutionContext, reason: str) -> None:
     """Say of this run that it leaves some of its days' work for later, though nothing failed: see LEFT_TAG."""
     context.instance.add_run_tags(context.run.run_id, {LEFT_TAG: reason})
+
+
+def note_requests(context: dg.AssetExecutionContext, correlation_ids: Sequence[UUID]) -> None:
+    """Write into this run's tags whose requests it carried out; the ledger has all of them, by the run's id."""
+    if correlation_ids:
+        more = len(correlation_ids) - _EXAMPLES
+        named = ", ".join(str(id_) for id_ in correlation_ids[:_EXAMPLES])
+        value = f"{named} and {more:,} more" if more > 0 else named
+        context.instance.add_run_tags(context.run.run_id, {CORRELATION_TAG: value})
 
 
 def examples_of(ids: Sequence[UUID] | None) -> str:

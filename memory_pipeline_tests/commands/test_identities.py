@@ -26,6 +26,7 @@ from memory_pipeline.local.issuer import (
 from memory_pipeline.model.errors import (
     ConflictError,
     ForbiddenError,
+    InvalidRequestError,
     MemoryPipelineError,
     NotFoundError,
     SettingsError,
@@ -234,6 +235,33 @@ def test_a_pending_login_is_listed_linked_and_revoked(run: Run, sessions: Sessio
     assert json.loads(run("identity", "revoke", "auth0|ana", "--json"))["sessions_ended"] == 1
     assert refusal(sessions, token) == "identity_revoked"
     assert len(json.loads(run("identity", "list", "--state", "revoked", "--json"))) == 1
+
+
+def test_one_session_is_ended_and_the_others_of_its_user_go_on(run: Run, sessions: Sessions) -> None:
+    run("tenants", "add", "acme")
+    run("users", "add", "ana@example.org", "--tenant", "acme")
+    run("identity", "link", "s", "--issuer", ISSUER, "--user", "ana@example.org", "--unseen")
+    phone, laptop = KEY.sign(sub="s", jti="phone"), KEY.sign(sub="s", jti="laptop")
+    of_phone = sessions.authenticate(phone, uuid4()).session_hash.hex()
+    of_laptop = sessions.authenticate(laptop, uuid4()).session_hash.hex()
+
+    listed = json.loads(run("identity", "sessions", "--user", "ana@example.org", "--json"))
+    assert [session["session_hash"] for session in listed] == [of_laptop, of_phone]
+    assert of_phone in run("identity", "sessions", "--user", "ana@example.org").replace("\n", "")
+    assert json.loads(run("identity", "end-session", of_phone, "--json")) == {"session_hash": of_phone, "ended": True}
+    assert refusal(sessions, phone) == "session_revoked"
+    assert sessions.authenticate(laptop, uuid4()).email == "ana@example.org"
+    assert "was already" in run("identity", "end-session", of_phone)
+    listed = json.loads(run("identity", "sessions", "--user", "ana@example.org", "--json"))
+    assert [session["revoked_at"] is None for session in listed] == [True, False]
+
+
+@pytest.mark.parametrize("session", ["", "abc", "g" * 64, "0" * 63])
+def test_what_is_no_session_is_refused_with_where_to_find_one(run: Run, session: str) -> None:
+    with pytest.raises(InvalidRequestError, match="identity sessions"):
+        run("identity", "end-session", session)
+    with pytest.raises(NotFoundError):
+        run("identity", "end-session", "0" * 64)
 
 
 def test_a_subject_of_several_issuers_has_to_be_named_with_one(run: Run, sessions: Sessions) -> None:

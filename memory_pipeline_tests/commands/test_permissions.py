@@ -170,6 +170,29 @@ def test_registering_again_does_not_allow_what_was_denied(pipeline: Pipeline, ga
     assert runs(gate, fresh, LLM)
 
 
+def test_whether_a_plugin_costs_money_stays_as_it_was_said_until_it_is_said_otherwise(
+    pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def costs() -> bool:
+        capsys.readouterr()
+        commands.list_plugins_command(None, json=True)
+        return {row["plugin"]: bool(row["costs"]) for row in json.loads(capsys.readouterr().out)}[LLM]
+
+    commands.register_command(LLM, "asks a language model", default_install=False)
+    assert not costs()
+    commands.register_command(LLM, "asks a language model", default_install=False, costs=True)
+    assert costs()
+    commands.register_command(LLM, "asks another one", default_install=False)
+    assert costs()
+    commands.register_command(LLM, "asks another one", default_install=False, costs=False)
+    assert not costs()
+    assert common_events(pipeline)[1] == (
+        "plugin_described",
+        ME,
+        {"plugin": LLM, "default_install": False, "costs": True},
+    )
+
+
 def test_a_role_given_or_taken_counts_at_once(
     pipeline: Pipeline, gate: PluginGate, redis: RedisManager, ana: Principal
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from memory_pipeline.model.window import DayWindow
@@ -45,7 +46,8 @@ def enricher_of(pipeline: Pipeline) -> str:
 
 
 def settle(pipeline: Pipeline, window: DayWindow = WEEK) -> Settled:
-    return settle_done_jobs(pipeline.database, window, enricher_of(pipeline), pipeline.embedder.model)
+    settled = settle_done_jobs(pipeline.database, window, enricher_of(pipeline), pipeline.embedder.model)
+    return msgspec.structs.replace(settled, correlation_ids=[])
 
 
 def enrich_week(pipeline: Pipeline) -> None:
@@ -146,6 +148,15 @@ def test_a_job_that_somebody_has_locked_is_left(deployment: Deployment, pipeline
     with pipeline.database.transaction() as connection:
         connection.execute("SELECT FROM memory_jobs LIMIT 1 FOR UPDATE")
         assert settle(pipeline) == Settled(completed=1, left=1)
+
+
+def test_the_requests_whose_jobs_ended_are_named_once_each(deployment: Deployment, pipeline: Pipeline) -> None:
+    post(deployment.settings, ["I live in Porto.", "I live in Lisbon."])
+    run_week(pipeline)
+    settled = settle_done_jobs(pipeline.database, WEEK, enricher_of(pipeline), pipeline.embedder.model)
+    assert settled.completed == 2
+    asked = execute(deployment.settings, "SELECT DISTINCT correlation_id FROM memory_jobs")
+    assert sorted(settled.correlation_ids) == sorted(correlation_id for (correlation_id,) in asked)
 
 
 def test_the_jobs_of_a_deleted_conversation_end_when_the_index_has_let_go(

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from memory_pipeline.defs.common import OWNERS, PipelineResource, held_up, logged_progress, metadata_of
+from memory_pipeline.defs.common import OWNERS, PipelineResource, held_up, logged_progress, metadata_of, note_requests
 from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.partitions import daily, window_of
 from memory_pipeline.model.window import DayWindow
@@ -61,10 +61,12 @@ def chroma_index(context: dg.AssetExecutionContext, pipeline: PipelineResource) 
 
 
 def _settle(context: dg.AssetExecutionContext, pipeline: Pipeline, window: DayWindow) -> Settled:
-    return settle_done_jobs(
+    settled = settle_done_jobs(
         pipeline.database,
         window,
         f"{pipeline.enricher.name}@{pipeline.enricher.version}",
         pipeline.embedder.model,
         settled_by=f"{SETTLER}{context.run.run_id}",
     )
+    note_requests(context, settled.correlation_ids)
+    return settled

@@ -134,6 +134,26 @@ def ended_sessions(connection: Connection, issuer: str, subject: str) -> list[by
     return [bytes(hash_) for (hash_,) in rows]
 
 
+class SessionRow(NamedTuple):
+    """A session as the administrator sees it."""
+
+    session_hash: bytes
+    issuer: str
+    subject: str
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+def list_sessions(connection: Connection, tenant_id: UUID, user_id: UUID, *, limit: int) -> list[SessionRow]:
+    """Return the sessions of a user whose tokens have not expired, the last used first."""
+    with connection.cursor(row_factory=class_row(SessionRow)) as cursor:
+        return cursor.execute(
+            sql(PACKAGE, "list_sessions"), {"tenant_id": tenant_id, "user_id": user_id, "limit": limit}
+        ).fetchall()
+
+
 class SessionOwner(NamedTuple):
     issuer: str
     subject: str

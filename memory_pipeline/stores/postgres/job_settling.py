@@ -37,11 +37,14 @@ class Settled(msgspec.Struct):
     dead: int = 0
     left: int = 0
     """Something of their memory has still to be done, or somebody has just taken them."""
+    correlation_ids: list[UUID] = msgspec.field(default_factory=list)
+    """Of the requests whose jobs ended here, each once."""
 
 
 class _Open(NamedTuple):
     key: JobKey
     subject_id: UUID | None
+    correlation_id: UUID
 
 
 def settle_done_jobs(
@@ -53,6 +56,7 @@ def settle_done_jobs(
     with database.transaction() as connection:
         keys = open_jobs(connection, window, MEMORY_TYPES)
     settled = Settled()
+    correlation_ids: dict[UUID, None] = {}
     for start in range(0, len(keys), _PAGE_JOBS):
         page = keys[start : start + _PAGE_JOBS]
         with database.transaction() as connection:
@@ -63,6 +67,8 @@ def settle_done_jobs(
         settled.completed += len(ends) - dead
         settled.dead += dead
         settled.left += len(page) - len(ends)
+        correlation_ids |= dict.fromkeys(job.correlation_id for job in jobs if job.key in ends)
+    settled.correlation_ids = list(correlation_ids)
     return settled
 
 
@@ -87,7 +93,7 @@ def _lock_open(connection: Connection, keys: Sequence[JobKey]) -> list[_Open]:
         sql(PACKAGE, "jobs_lock_open"),
         {"tenant_ids": [key.tenant_id for key in keys], "job_ids": [key.job_id for key in keys]},
     ).fetchall()
-    return [_Open(JobKey(tenant_id, job_id), subject_id) for tenant_id, job_id, subject_id in rows]
+    return [_Open(JobKey(tenant_id, job_id), *rest) for tenant_id, job_id, *rest in rows]
 
 
 _End = tuple[str | None, str | None]

@@ -131,9 +131,17 @@ def set_plugin_enabled(connection: Connection, plugin: str, author: Author, *, e
 
 
 def register_plugin(
-    connection: Connection, plugin: str, description: str, author: Author, *, default_install: bool
+    connection: Connection,
+    plugin: str,
+    description: str,
+    author: Author,
+    *,
+    default_install: bool,
+    costs: bool | None = None,
 ) -> bool:
     """Add a plugin with its permission, or bring its description up to date. Raises InvalidRequestError.
+
+    `costs` says whether running it costs money, so that rate limits hold for it; None leaves that as it is.
 
     A new one may be run by the roles that may run those shipped; what was denied since stays denied.
     """
@@ -144,7 +152,7 @@ def register_plugin(
         )
     row = connection.execute(
         sql(PACKAGE, "register_plugin"),
-        {"plugin": plugin, "description": description, "default_install": default_install},
+        {"plugin": plugin, "description": description, "default_install": default_install, "costs": costs},
     ).fetchone()
     if row is None:
         return False
@@ -161,7 +169,8 @@ def register_plugin(
             [permission, _NEW_PLUGIN_ROLES],
         )
     kind = "plugin_registered" if added else "plugin_described"
-    _write_common_event(connection, kind, author, {"plugin": plugin, "default_install": default_install})
+    stated = {} if costs is None else {"costs": costs}
+    _write_common_event(connection, kind, author, {"plugin": plugin, "default_install": default_install} | stated)
     return True
 
 

@@ -40,6 +40,8 @@ class PluginRow(msgspec.Struct, frozen=True):
     description: str
     enabled: bool
     default_install: bool
+    costs: bool
+    """Whether running it costs money, so that rate limits hold for it."""
     tenants: int
     installed: bool | None
     roles: list[str]

@@ -1,5 +1,5 @@
 -- Those of the named jobs that nobody works on or holds.
-SELECT j.tenant_id, j.job_id, j.subject_id
+SELECT j.tenant_id, j.job_id, j.subject_id, j.correlation_id
 FROM unnest(%(tenant_ids)s::uuid[], %(job_ids)s::uuid[]) AS k (tenant_id, job_id)
 JOIN memory_jobs j ON j.tenant_id = k.tenant_id AND j.job_id = k.job_id
 WHERE j.state IN ('pending', 'failed') OR j.state = 'processing' AND j.lease_until < clock_timestamp()

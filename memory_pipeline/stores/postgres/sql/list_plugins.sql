@@ -1,6 +1,6 @@
 -- Every registered plugin: in how many tenants it is installed, whether in the one asked for (NULL where none is), and
 -- which roles may run it.
-SELECT r.plugin, r.description, r.enabled, r.default_install,
+SELECT r.plugin, r.description, r.enabled, r.default_install, r.costs,
        (SELECT count(*) FROM plugin_installs i WHERE i.plugin = r.plugin) AS tenants,
        CASE WHEN %(tenant_id)s::uuid IS NOT NULL THEN
            EXISTS (SELECT FROM plugin_installs i WHERE i.plugin = r.plugin AND i.tenant_id = %(tenant_id)s)
