@@ -1,4 +1,4 @@
-"""`identity sessions` and `identity end-session`: the tokens of a user that were accepted, and the end of one of them."""
+"""`identity sessions`, `identity end-session`: the tokens of a user that were accepted, and the end of one of them."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def set_limit(connection: Connection, what: LimitedWork, limit: RateLimit, autho
 def unset_limit(
     connection: Connection, what: LimitedWork, tenant_id: UUID, user_id: UUID | None, author: Author
 ) -> bool:
-    """Forget a stored limit, so that the settings hold; return whether there was one, which is an event of the tenant."""
+    """Forget a stored limit, so that the settings hold, and write that down; return whether there was one."""
     removed = connection.execute(
         "DELETE FROM memory_rate_limits WHERE tenant_id = %s AND user_id IS NOT DISTINCT FROM %s AND what = %s",
         [tenant_id, user_id, what],
