@@ -24,19 +24,22 @@ _bearer = HTTPBearer(
 )
 
 
-def services_of(request: Request) -> Services:
+# Dependencies that only look something up are coroutines: FastAPI runs plain functions in a thread, one hop for each.
+
+
+async def services_of(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def correlation_id_of(request: Request) -> UUID:
+async def correlation_id_of(request: Request) -> UUID:
     """The id that this request's log lines, events and jobs carry, and that its answer names."""
     correlation_id: UUID = request.state.correlation_id
     return correlation_id
 
 
 async def _authenticate(request: Request) -> Principal:
-    services = services_of(request)
+    services = await services_of(request)
     services.require_enabled()
     credentials = await _bearer(request)
     token = credentials.credentials if credentials is not None else None
@@ -44,7 +47,7 @@ async def _authenticate(request: Request) -> Principal:
     if len(sent) > 1:
         # As HTTP reads a header that is there twice; that is no token, so nobody can choose which one counts.
         token = ", ".join(sent)
-    principal = await run_in_threadpool(services.sessions.authenticate, token, correlation_id_of(request))
+    principal = await run_in_threadpool(services.sessions.authenticate, token, request.state.correlation_id)
     # Here and not in a thread, which would bind them in a context of its own that ends with it.
     logs.bind(tenant_id=principal.tenant_id, user_id=principal.user_id)
     return principal
@@ -63,7 +66,7 @@ class AuthenticatedRoute(APIRoute):
         return handle_authenticated
 
 
-def principal_of(
+async def principal_of(
     request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     """Who is asking; the route has found out, or has answered 401, 403 or 503."""
