@@ -472,6 +472,41 @@ ALTER TABLE memory.installation OWNER TO memory_owner;
 
 COMMENT ON TABLE memory.installation IS 'The one row that tells this database from any other.';
 
+CREATE TABLE memory.llm_usage (
+    tenant_id uuid NOT NULL,
+    usage_id uuid DEFAULT uuidv7() NOT NULL,
+    used_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    correlation_id uuid NOT NULL,
+    plugin text NOT NULL,
+    model text NOT NULL,
+    what text NOT NULL,
+    requests integer NOT NULL,
+    texts integer NOT NULL,
+    prompt_tokens bigint,
+    completion_tokens bigint DEFAULT 0 NOT NULL,
+    cost_usd numeric(18,10),
+    CONSTRAINT llm_usage_completion_tokens_check CHECK ((completion_tokens >= 0)),
+    CONSTRAINT llm_usage_cost_usd_check CHECK ((cost_usd >= (0)::numeric)),
+    CONSTRAINT llm_usage_prompt_tokens_check CHECK ((prompt_tokens >= 0)),
+    CONSTRAINT llm_usage_requests_check CHECK ((requests >= 0)),
+    CONSTRAINT llm_usage_texts_check CHECK ((texts >= 0)),
+    CONSTRAINT llm_usage_what_check CHECK ((what = ANY (ARRAY['embedding'::text, 'query_embedding'::text])))
+);
+
+ALTER TABLE ONLY memory.llm_usage FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.llm_usage OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.llm_usage IS 'Calls of models that cost money: one row per tenant and batch.';
+
+COMMENT ON COLUMN memory.llm_usage.correlation_id IS 'The same for all rows of one run of a stage; for a query, that of memory_access_log.';
+
+COMMENT ON COLUMN memory.llm_usage.requests IS 'Requests that were answered. Those that several tenants share are split as tokens are, so that sums over tenants are right; a small share may be 0.';
+
+COMMENT ON COLUMN memory.llm_usage.prompt_tokens IS 'As the endpoint counted them, split over the tenants of a batch by the bytes of their texts; NULL where it did not say.';
+
+COMMENT ON COLUMN memory.llm_usage.cost_usd IS 'US dollars; NULL where no price is set or the endpoint did not count.';
+
 CREATE TABLE memory.memories (
     tenant_id uuid NOT NULL,
     memory_id uuid NOT NULL,
@@ -526,6 +561,45 @@ COMMENT ON COLUMN memory.memories.slot IS 'What can be true only once at a time 
 COMMENT ON COLUMN memory.memories.search_vector IS 'Full-text form, made at enrichment; NULL until then.';
 
 COMMENT ON COLUMN memory.memories.version IS 'Grows with every change; an index entry of a lower version is stale.';
+
+CREATE TABLE memory.memory_access_log (
+    tenant_id uuid NOT NULL,
+    access_id uuid DEFAULT uuidv7() NOT NULL,
+    user_id uuid NOT NULL,
+    accessed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    correlation_id uuid NOT NULL,
+    what text NOT NULL,
+    channel text NOT NULL,
+    query_hash bytea NOT NULL,
+    memory_ids uuid[] NOT NULL,
+    memories integer GENERATED ALWAYS AS (cardinality(memory_ids)) STORED NOT NULL,
+    turns integer NOT NULL,
+    degraded_parts text[] DEFAULT '{}'::text[] NOT NULL,
+    degraded boolean GENERATED ALWAYS AS ((cardinality(degraded_parts) > 0)) STORED NOT NULL,
+    from_cache boolean NOT NULL,
+    milliseconds double precision NOT NULL,
+    CONSTRAINT memory_access_log_channel_check CHECK ((channel ~ '^[a-z][a-z_]{0,30}$'::text)),
+    CONSTRAINT memory_access_log_milliseconds_check CHECK ((milliseconds >= (0)::double precision)),
+    CONSTRAINT memory_access_log_query_hash_check CHECK ((octet_length(query_hash) = 32)),
+    CONSTRAINT memory_access_log_turns_check CHECK ((turns >= 0)),
+    CONSTRAINT memory_access_log_what_check CHECK ((what = 'recall'::text))
+);
+
+ALTER TABLE ONLY memory.memory_access_log FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.memory_access_log OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.memory_access_log IS 'One row for each answer to a user: counts, ids and times, never what was asked or answered.';
+
+COMMENT ON COLUMN memory.memory_access_log.channel IS 'Through what it was asked: cli, api.';
+
+COMMENT ON COLUMN memory.memory_access_log.query_hash IS 'SHA-256 over the user and the query: equal for a question that the same user asks again. Who guesses a question can confirm it.';
+
+COMMENT ON COLUMN memory.memory_access_log.memory_ids IS 'The memories shown, best first; some may have been deleted since.';
+
+COMMENT ON COLUMN memory.memory_access_log.degraded_parts IS 'What the answer had to do without: embedder, chroma.';
+
+COMMENT ON COLUMN memory.memory_access_log.milliseconds IS 'From the question to the answer, without the writing of this row.';
 
 CREATE TABLE memory.memory_embeddings (
     tenant_id uuid NOT NULL,
@@ -821,8 +895,14 @@ ALTER TABLE ONLY memory.index_generations
 ALTER TABLE ONLY memory.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (only_row);
 
+ALTER TABLE ONLY memory.llm_usage
+    ADD CONSTRAINT llm_usage_pkey PRIMARY KEY (tenant_id, usage_id);
+
 ALTER TABLE ONLY memory.memories
     ADD CONSTRAINT memories_pkey PRIMARY KEY (tenant_id, memory_id);
+
+ALTER TABLE ONLY memory.memory_access_log
+    ADD CONSTRAINT memory_access_log_pkey PRIMARY KEY (tenant_id, access_id);
 
 ALTER TABLE ONLY memory.memory_embeddings
     ADD CONSTRAINT memory_embeddings_pkey PRIMARY KEY (tenant_id, memory_id, model, chunk);
@@ -911,6 +991,8 @@ CREATE INDEX jobs_processing ON memory.memory_jobs USING btree (claimed_by) WHER
 
 CREATE INDEX jobs_unpublished ON memory.memory_jobs USING btree (priority, available_at) WHERE ((state = ANY (ARRAY['pending'::text, 'failed'::text])) AND (published_at IS NULL));
 
+CREATE INDEX llm_usage_day ON memory.llm_usage USING btree (used_at);
+
 CREATE INDEX memories_by_day ON memory.memories USING btree (day, kind);
 
 CREATE INDEX memories_by_user ON memory.memories USING btree (tenant_id, user_id, memory_id);
@@ -918,6 +1000,10 @@ CREATE INDEX memories_by_user ON memory.memories USING btree (tenant_id, user_id
 CREATE INDEX memories_failed ON memory.memories USING btree (day) WHERE (status = 'failed'::text);
 
 CREATE INDEX memories_pending ON memory.memories USING btree (day) WHERE (status = 'pending_enrichment'::text);
+
+CREATE INDEX memory_access_log_day ON memory.memory_access_log USING btree (accessed_at);
+
+CREATE INDEX memory_access_log_user ON memory.memory_access_log USING btree (tenant_id, user_id);
 
 CREATE INDEX messages_by_conversation ON memory.messages USING btree (tenant_id, conversation_id, sent_at, "position");
 
@@ -976,6 +1062,12 @@ ALTER TABLE ONLY memory.index_entries
 
 ALTER TABLE ONLY memory.index_generations
     ADD CONSTRAINT index_generations_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
+
+ALTER TABLE ONLY memory.llm_usage
+    ADD CONSTRAINT llm_usage_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
+
+ALTER TABLE ONLY memory.memory_access_log
+    ADD CONSTRAINT memory_access_log_tenant_id_user_id_fkey FOREIGN KEY (tenant_id, user_id) REFERENCES memory.users(tenant_id, user_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY memory.memory_embeddings
     ADD CONSTRAINT memory_embeddings_tenant_id_memory_id_fkey FOREIGN KEY (tenant_id, memory_id) REFERENCES memory.memories(tenant_id, memory_id) ON DELETE CASCADE;
@@ -1036,7 +1128,11 @@ ALTER TABLE memory.index_entries ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.index_generations ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE memory.llm_usage ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE memory.memories ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.memory_access_log ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.memory_embeddings ENABLE ROW LEVEL SECURITY;
 
@@ -1076,7 +1172,11 @@ CREATE POLICY pipeline_all_tenants ON memory.index_entries TO memory_pipeline US
 
 CREATE POLICY pipeline_all_tenants ON memory.index_generations TO memory_pipeline USING (true) WITH CHECK (true);
 
+CREATE POLICY pipeline_all_tenants ON memory.llm_usage TO memory_pipeline USING (true) WITH CHECK (true);
+
 CREATE POLICY pipeline_all_tenants ON memory.memories TO memory_pipeline USING (true) WITH CHECK (true);
+
+CREATE POLICY pipeline_all_tenants ON memory.memory_access_log TO memory_pipeline USING (true) WITH CHECK (true);
 
 CREATE POLICY pipeline_all_tenants ON memory.memory_embeddings TO memory_pipeline USING (true) WITH CHECK (true);
 
@@ -1114,7 +1214,11 @@ CREATE POLICY tenant_isolation ON memory.index_entries TO memory_app USING ((ten
 
 CREATE POLICY tenant_isolation ON memory.index_generations TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
+CREATE POLICY tenant_isolation ON memory.llm_usage TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
+
 CREATE POLICY tenant_isolation ON memory.memories TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
+
+CREATE POLICY tenant_isolation ON memory.memory_access_log TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
 CREATE POLICY tenant_isolation ON memory.memory_embeddings TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
@@ -1194,6 +1298,9 @@ GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.index_generations TO 
 GRANT SELECT ON TABLE memory.installation TO memory_app;
 GRANT SELECT ON TABLE memory.installation TO memory_pipeline;
 
+GRANT SELECT,INSERT ON TABLE memory.llm_usage TO memory_app;
+GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.llm_usage TO memory_pipeline;
+
 GRANT SELECT,INSERT,DELETE ON TABLE memory.memories TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE memory.memories TO memory_pipeline;
 
@@ -1244,6 +1351,9 @@ GRANT UPDATE(search_vector) ON TABLE memory.memories TO memory_pipeline;
 GRANT UPDATE(version) ON TABLE memory.memories TO memory_pipeline;
 
 GRANT UPDATE(updated_at) ON TABLE memory.memories TO memory_pipeline;
+
+GRANT SELECT,INSERT ON TABLE memory.memory_access_log TO memory_app;
+GRANT SELECT,MAINTAIN ON TABLE memory.memory_access_log TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.memory_embeddings TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_embeddings TO memory_pipeline;

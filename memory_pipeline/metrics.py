@@ -40,6 +40,9 @@ redis_buffer_lost = Counter(
 redis_buffer_fill = Gauge(
     "redis_buffer_fill_ratio", "How full the write buffer is, 0 to 1, by count or bytes.", registry=REGISTRY
 )
+accesses_unlogged = Counter(
+    "memory_accesses_unlogged", "Recalls that were answered but not written down.", registry=REGISTRY
+)
 rbac_validations = Counter(
     "memory_rbac_validations", "Questions whether a plugin may run, by answer.", ["answer"], registry=REGISTRY
 )

@@ -6,6 +6,7 @@ Settings are read when a process starts (`load_settings`), handed down as a valu
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -64,6 +65,9 @@ class Settings(BaseSettings):
     embedding_max_input_tokens: int = Field(8191, ge=16, description="Longest text that endpoint takes, in tokens.")
     embedding_max_request_inputs: int = Field(2048, ge=1, description="Most texts that endpoint takes at once.")
     embedding_timeout_seconds: float = Field(60.0, gt=0, description="Longest wait for an answer of that endpoint.")
+    embedding_price_per_million_tokens: Decimal | None = Field(
+        None, ge=0, le=1_000_000, description="US dollars that endpoint asks for a million tokens; unset: not known."
+    )
     embedding_batch_tokens: int = Field(512, ge=256, description="Padded tokens per local embedding batch.")
     enricher: Literal["local"] = Field("local", description="Which enricher finds facts.")
     chroma_documents: Literal["full", "none"] = Field(

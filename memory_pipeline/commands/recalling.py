@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from uuid import uuid4
+
 from rich.markup import escape
 
 from memory_pipeline.commands.output import err, out, print_json
 from memory_pipeline.commands.session import running_pipeline
+from memory_pipeline.logs import configure_logs
+from memory_pipeline.model.usage import UsageMeter
+from memory_pipeline.providers.registry import plugin_names
+from memory_pipeline.serving.access_log import QueryEmbedding, log_recall
 from memory_pipeline.serving.recall import RecallResult, recall
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.tenants import find_user
@@ -23,6 +31,7 @@ def recall_command(
     json: bool,
 ) -> int:
     """Print the answer; exit 1 where something it needs was down."""
+    configure_logs(logging.WARNING)  # on standard error: the answer alone goes to standard output
     with running_pipeline() as pipeline:
         result = recall_for(pipeline, query, email, tenant, k=k, turns=turns, budget=budget, project=project)
     if json:
@@ -43,10 +52,12 @@ def recall_for(
     budget: int | None = None,
     project: str | None = None,
 ) -> RecallResult:
-    """Recall for the user with this e-mail."""
+    """Recall for the user with this e-mail, and write down that it was."""
     with pipeline.database.transaction() as connection:
         user = find_user(connection, email, tenant)
-    return recall(
+    meter = UsageMeter()
+    started = time.perf_counter()
+    result = recall(
         pipeline.app_database,
         pipeline.chroma,
         pipeline.embedder,
@@ -56,7 +67,17 @@ def recall_for(
         turns=turns,
         budget=budget,
         project=project,
+        meter=meter,
     )
+    seconds = time.perf_counter() - started
+    embedding = QueryEmbedding(
+        plugin_names(pipeline.settings).embedder,
+        pipeline.embedder.model,
+        meter,
+        pipeline.settings.embedding_price_per_million_tokens,
+    )
+    log_recall(pipeline.app_database, user, result, embedding, channel="cli", correlation_id=uuid4(), seconds=seconds)
+    return result
 
 
 def show_recall(result: RecallResult) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from memory_pipeline.model.records import FactDraft, Turn
+from memory_pipeline.model.usage import UsageMeter
 
 Vectors = npt.NDArray[np.float32]
 """Shape (texts, dimension), rows of unit length."""
@@ -48,6 +49,22 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return one unit vector per text, in order. Raises ProviderError on NaN, wrong dimension or refusal."""
         ...
+
+
+@runtime_checkable
+class MeteredEmbedder(Embedder, Protocol):
+    """An embedder whose calls are charged by the token."""
+
+    def embed_metered(self, texts: Sequence[str], meter: UsageMeter) -> Vectors:
+        """As `embed`; every request that is answered counts on `meter`, also where this raises afterwards."""
+        ...
+
+
+def embed_texts(embedder: Embedder, texts: Sequence[str], meter: UsageMeter) -> Vectors:
+    """Embed, and count on `meter` what is charged for it, if anything is. Raises as `Embedder.embed`."""
+    if isinstance(embedder, MeteredEmbedder):
+        return embedder.embed_metered(texts, meter)
+    return embedder.embed(texts)
 
 
 class Summarizer(Protocol):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError, SettingsError
+from memory_pipeline.model.usage import UsageMeter
 from memory_pipeline.providers.base import Vectors
 from memory_pipeline.providers.chunking import split_by_bytes
 from memory_pipeline.providers.vectors import require_encodable, unit_vectors
@@ -30,6 +31,7 @@ _REMEDIES = {
 """Refusals that would meet any text, and what to do about them."""
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CONNECT_SECONDS = 10.0
+_MOST_TOKENS = 10**12
 
 
 class _TransientError(Exception):
@@ -112,13 +114,20 @@ class OpenAIEmbedder:
         through all retries, wrong key or model, quota spent. Raises ProviderError where it refused these texts, or
         answered other than with one finite vector of the dimension per text.
         """
+        return self.embed_metered(texts, UsageMeter())
+
+    def embed_metered(self, texts: Sequence[str], meter: UsageMeter) -> Vectors:
+        """As `embed`, and count on `meter` each request that was answered, with the tokens the answer speaks of.
+
+        A refusal is not charged, so it does not count; an answer that can't be used is, and does.
+        """
         require_encodable(texts, self._model)
         for position, text in enumerate(texts):
             if not text:
                 raise ProviderError(f"Text {position} of {len(texts)} is empty, which {self._model} refuses to embed.")
         if not texts:
             return np.zeros((0, self._dimension), dtype=np.float32)
-        return np.concatenate([self._request(batch) for batch in self._batches(texts)])
+        return np.concatenate([self._request(batch, meter) for batch in self._batches(texts)])
 
     def close(self) -> None:
         """Close the connections."""
@@ -144,7 +153,7 @@ class OpenAIEmbedder:
             tokens += size
         yield batch
 
-    def _request(self, batch: list[str]) -> Vectors:
+    def _request(self, batch: list[str], meter: UsageMeter) -> Vectors:
         retrying = Retrying(
             stop=stop_after_attempt(self._retries + 1),
             wait=self._wait,
@@ -159,6 +168,7 @@ class OpenAIEmbedder:
                 f"{self._where()} did not embed {len(batch)} texts in {self._retries + 1} tries: {error}. "
                 "Nothing was stored; the same call may succeed later."
             ) from error
+        meter.add(_prompt_tokens(answer))
         return unit_vectors(self._rows(answer, len(batch)), len(batch), self._dimension, self._where())
 
     def _wait(self, state: RetryCallState) -> float:
@@ -238,6 +248,14 @@ def _host(url: str) -> str:
     except httpx.InvalidURL:
         return "an address that is no URL"
     return parsed.netloc.decode("ascii")
+
+
+def _prompt_tokens(answer: Any) -> int | None:
+    """Return how many tokens an answer says it is charged for; None where it says nothing that can be believed."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    believable = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= _MOST_TOKENS
+    return tokens if believable else None
 
 
 def _error_code(response: httpx.Response) -> str | None:

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from memory_pipeline.model import ids
 from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError
 from memory_pipeline.model.records import MemoryKind
-from memory_pipeline.providers.base import Embedder
+from memory_pipeline.model.usage import UsageMeter
+from memory_pipeline.providers.base import Embedder, embed_texts
 from memory_pipeline.serving.fusion import Candidate, fuse
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.index import live_generation
@@ -107,12 +108,14 @@ def recall(
     budget: int | None = None,
     project: str | None = None,
     conversation_id: UUID | None = None,
+    meter: UsageMeter | None = None,
 ) -> RecallResult:
     """Return the `k` best memories of a user for a query and the last `turns` turns of a conversation.
 
     `database` is to be open as memory_app. The conversation is the named one, else the one of the user's newest turn; a
     turn that is shown there is not shown again as a memory. `budget` bounds the estimated tokens of the answer: turns
     take at most half of it, newest first; memories take the rest in order, and one that has no room is passed over.
+    `meter` counts what is charged for embedding the query.
     Raises NotFoundError where the user takes no part in the named conversation, StoreUnavailableError where Postgres
     can't be reached, MemoryPipelineError for a query without a UTF-8 form or a negative number.
     """
@@ -125,7 +128,7 @@ def recall(
     similarities: Mapping[UUID, float] = {}
     searches = k > 0 and bool(query.strip())
     if searches:
-        vector = _embed_query(embedder, query, degraded)
+        vector = _embed_query(embedder, query, degraded, meter or UsageMeter())
         if vector is not None:
             similarities = _suggest(database, chroma, scope, embedder.model, vector, degraded)
     with database.tenant_transaction(user.tenant_id) as connection:
@@ -170,9 +173,9 @@ def _episode_id(message_id: UUID) -> UUID:
     return UUID(ids.episode_hex(message_id.hex))
 
 
-def _embed_query(embedder: Embedder, query: str, degraded: list[str]) -> Vector | None:
+def _embed_query(embedder: Embedder, query: str, degraded: list[str], meter: UsageMeter) -> Vector | None:
     try:
-        vector: Vector = embedder.embed([query])[0]
+        vector: Vector = embed_texts(embedder, [query], meter)[0]
     except MemoryPipelineError as error:
         degraded.append(f"embedder: {error}")
         return None

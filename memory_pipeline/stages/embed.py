@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from uuid import UUID
+from decimal import Decimal
+from uuid import UUID, uuid4
 
 import msgspec
 import numpy as np
 
 from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError
 from memory_pipeline.model.limits import Requester
+from memory_pipeline.model.usage import SentTexts, UsageMeter, share_usage
 from memory_pipeline.model.window import DayWindow, NamedMemories, Progress, Selection, no_progress
-from memory_pipeline.providers.base import Embedder, Vectors
+from memory_pipeline.providers.base import Embedder, Vectors, embed_texts
 from memory_pipeline.providers.vectors import unit_vectors
 from memory_pipeline.stages.rate_limits import RateLimits
 from memory_pipeline.stores.postgres.database import Connection, Database
@@ -28,6 +30,7 @@ from memory_pipeline.stores.postgres.embeddings import (
 )
 from memory_pipeline.stores.postgres.enrichment import Failure, mark_failed
 from memory_pipeline.stores.postgres.plugins import refuse_tenants
+from memory_pipeline.stores.postgres.usage import ModelCall, write_usage
 
 BATCH_TEXTS = 1_024
 
@@ -63,6 +66,7 @@ def embed(
     *,
     plugin: str,
     limits: RateLimits | None = None,
+    price_per_million_tokens: Decimal | None = None,
     progress: Progress = no_progress,
     batch_texts: int = BATCH_TEXTS,
     fail_fast: bool = False,
@@ -73,11 +77,15 @@ def embed(
     name in the plugin registry) may not run stay without, and so do those over a rate limit (`limits` None: there is
     none) where `plugin` costs money; copies of vectors that are there already cost nothing.
 
+    What the embedder says it is charged for becomes a row of `llm_usage` for each batch and tenant, in the transaction
+    of the batch; of a batch that fails, in one of its own. Dollars where there is a price.
+
     Raises ProviderUnavailableError where the model can't be used, or refuses whatever it is given; batches made before
     are kept. With `fail_fast` a text that can't be embedded raises its ProviderError, and nothing goes to the dead
     letters.
     """
     report = EmbedReport()
+    call = ModelCall(uuid4(), plugin, embedder.model, "embedding")
     started = time.monotonic()
 
     def find_refused(connection: Connection, barred: list[UUID]) -> list[UUID]:
@@ -89,24 +97,32 @@ def embed(
     report.refused_tenants = refuse_tenants(database, "embed", plugin, selection, find_refused)
     listed = selection.whole_weeks() if isinstance(selection, DayWindow) else selection
     for batch in due_batches(database, read_page, listed, batch_texts):
-        with database.transaction() as connection:
-            due = take_unembedded(connection, embedder.model, plugin, batch)
-            if not due:  # another run has done them, or holds them
-                continue
-            copied = reuse_embeddings(connection, embedder.model, due)
-            known = set(copied)
-            new = [memory for memory in due if (memory.tenant_id, memory.memory_id) not in known]
-            if limits is not None:
-                new, waiting = _admitted(limits, connection, plugin, new)
-                report.limited += len(waiting)
-                if isinstance(selection, NamedMemories):
-                    report.waits |= waiting
-            made, failures, embedded = _embed_batch(embedder, new)
-            if failures and fail_fast:
-                raise _first(failures)
-            write_embeddings(connection, embedder.model, made)
-            if failures:
-                mark_failed(connection, failures)
+        bill = _Bill(call, price_per_million_tokens)
+        try:
+            with database.transaction() as connection:
+                due = take_unembedded(connection, embedder.model, plugin, batch)
+                if not due:  # another run has done them, or holds them
+                    continue
+                copied = reuse_embeddings(connection, embedder.model, due)
+                known = set(copied)
+                new = [memory for memory in due if (memory.tenant_id, memory.memory_id) not in known]
+                if limits is not None:
+                    new, waiting = _admitted(limits, connection, plugin, new)
+                    report.limited += len(waiting)
+                    if isinstance(selection, NamedMemories):
+                        report.waits |= waiting
+                made, failures, embedded = _embed_batch(embedder, new, bill)
+                if failures and fail_fast:
+                    raise _first(failures)
+                write_embeddings(connection, embedder.model, made)
+                if failures:
+                    mark_failed(connection, failures)
+                bill.write(connection)
+        except ProviderError:
+            if bill.charged:  # the batch is undone, what it cost is not
+                with database.transaction() as connection:
+                    bill.write(connection)
+            raise
         report.memories += len(known) + len(new) - len(failures)
         report.texts_embedded += embedded
         report.reused += len(copied) + len(made) - embedded
@@ -114,6 +130,30 @@ def embed(
         progress(len(due))
     report.seconds = time.monotonic() - started
     return report
+
+
+class _Bill:
+    """What a batch is charged, counted while it is made."""
+
+    def __init__(self, call: ModelCall, price_per_million_tokens: Decimal | None) -> None:
+        self.meter = UsageMeter()
+        self._call = call
+        self._price = price_per_million_tokens
+        self._sent: dict[UUID, SentTexts] = {}
+
+    def send(self, tenant_id: UUID, texts: Sequence[str]) -> None:
+        """Note that these texts of a tenant go to the model."""
+        before = self._sent.get(tenant_id, SentTexts(0, 0))
+        size = sum(len(text.encode(errors="surrogatepass")) for text in texts)
+        self._sent[tenant_id] = SentTexts(before.texts + len(texts), before.bytes + size)
+
+    @property
+    def charged(self) -> bool:
+        return self.meter.requests > 0
+
+    def write(self, connection: Connection) -> None:
+        """Store it, tenant by tenant."""
+        write_usage(connection, self._call, share_usage(self.meter, self._sent, self._price))
 
 
 def _admitted(
@@ -135,7 +175,9 @@ def _first(failures: Sequence[Failure]) -> ProviderError:
     )
 
 
-def _embed_batch(embedder: Embedder, due: Sequence[Unembedded]) -> tuple[list[MadeEmbedding], list[Failure], int]:
+def _embed_batch(
+    embedder: Embedder, due: Sequence[Unembedded], bill: _Bill
+) -> tuple[list[MadeEmbedding], list[Failure], int]:
     """Embed each distinct text of a tenant once; a text that the model can't take fails alone.
 
     Returns what was made, what failed, and how many of the vectors made come from the model (the others are copies).
@@ -144,7 +186,11 @@ def _embed_batch(embedder: Embedder, due: Sequence[Unembedded]) -> tuple[list[Ma
     for memory in due:
         by_text.setdefault((memory.tenant_id, memory.content_hash), []).append(memory)
     chunks = [_chunks(embedder, memories[0].content) for memories in by_text.values()]
-    vectors = iter(_embed_texts(embedder, [text for pieces in chunks for text in pieces if isinstance(text, str)]))
+    sent = [[piece for piece in pieces if isinstance(piece, str)] for pieces in chunks]
+    for (tenant_id, _), texts in zip(by_text, sent, strict=True):
+        if texts:
+            bill.send(tenant_id, texts)
+    vectors = iter(_embed_texts(embedder, [text for texts in sent for text in texts], bill.meter))
 
     made: list[MadeEmbedding] = []
     failures: list[Failure] = []
@@ -185,7 +231,7 @@ def _chunks(embedder: Embedder, text: str) -> Sequence[str | ProviderError]:
         return [error]
 
 
-def _embed_texts(embedder: Embedder, texts: Sequence[str]) -> list[Row | ProviderError]:
+def _embed_texts(embedder: Embedder, texts: Sequence[str], meter: UsageMeter) -> list[Row | ProviderError]:
     """Embed texts, each to its vector or to the reason why it has none.
 
     Raises ProviderUnavailableError where the model refuses even a plain sentence: then no text is to blame, and asking
@@ -194,12 +240,12 @@ def _embed_texts(embedder: Embedder, texts: Sequence[str]) -> list[Row | Provide
     if not texts:
         return []
     try:
-        return list(_vectors(embedder, texts))
+        return list(_vectors(embedder, texts, meter))
     except ProviderUnavailableError:
         raise
     except ProviderError as error:
         try:
-            _vectors(embedder, [_PLAIN_TEXT])
+            _vectors(embedder, [_PLAIN_TEXT], meter)
         except ProviderUnavailableError:
             raise
         except ProviderError as plain_error:
@@ -207,10 +253,12 @@ def _embed_texts(embedder: Embedder, texts: Sequence[str]) -> list[Row | Provide
                 f"Embedding model {embedder.model} refuses even a plain sentence, so the model or its settings are to "
                 f"blame; no text was marked as failed. It said: {plain_error}"
             ) from error
-        return _isolate(embedder, texts, error)
+        return _isolate(embedder, texts, error, meter)
 
 
-def _isolate(embedder: Embedder, texts: Sequence[str], error: ProviderError) -> list[Row | ProviderError]:
+def _isolate(
+    embedder: Embedder, texts: Sequence[str], error: ProviderError, meter: UsageMeter
+) -> list[Row | ProviderError]:
     """Halve texts that the model refuses together until those to blame stand alone."""
     if len(texts) == 1:
         return [error]
@@ -218,14 +266,14 @@ def _isolate(embedder: Embedder, texts: Sequence[str], error: ProviderError) -> 
     middle = len(texts) // 2
     for half in (texts[:middle], texts[middle:]):
         try:
-            rows.extend(_vectors(embedder, half))
+            rows.extend(_vectors(embedder, half, meter))
         except ProviderUnavailableError:
             raise
         except ProviderError as refusal:
-            rows.extend(_isolate(embedder, half, refusal))
+            rows.extend(_isolate(embedder, half, refusal, meter))
     return rows
 
 
-def _vectors(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+def _vectors(embedder: Embedder, texts: Sequence[str], meter: UsageMeter) -> Vectors:
     """Embed texts and check what any embedder has to keep to: one finite vector each, of the dimension."""
-    return unit_vectors(embedder.embed(texts), len(texts), embedder.dimension, embedder.model)
+    return unit_vectors(embed_texts(embedder, texts, meter), len(texts), embedder.dimension, embedder.model)

@@ -104,6 +104,7 @@ def refresh(pipeline: Pipeline, memories: NamedMemories, *, timings: Timings = n
                 memories,
                 plugin=plugins.embedder,
                 limits=pipeline.rate_limits,
+                price_per_million_tokens=pipeline.settings.embedding_price_per_million_tokens,
                 fail_fast=fail_fast,
             )
     failures: dict[UUID, MemoryPipelineError] = {}

@@ -87,6 +87,8 @@ DAILY = {
     "lake_jobs",
     "lake_audit_findings",
     "lake_events",
+    "lake_memory_access",
+    "lake_llm_usage",
 }
 
 
@@ -250,6 +252,8 @@ def _assert_described(nodes: dict[str, dict[str, Any]]) -> None:
         "lake_jobs": {"messages"},
         "lake_audit_findings": {"consistency_audit", "facts"},
         "lake_events": {"messages"},
+        "lake_memory_access": {"messages"},
+        "lake_llm_usage": {"memory_embeddings"},
         "lake_dimensions": {name for name in DAILY if name.startswith("lake_")},
         "duckdb_analytics": {"lake_dimensions"} | {name for name in DAILY if name.startswith("lake_")},
         "consistency_audit": {"chroma_index", "messages"},

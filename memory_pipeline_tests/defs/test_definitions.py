@@ -185,6 +185,7 @@ def test_new_facts_ask_for_the_lake_of_their_day_once() -> None:
 
 def test_every_column_of_the_lake_comes_from_a_column_of_postgres(database: Database) -> None:
     tables = {name: [name] for name in ("messages", "memory_relationships")}
+    tables["memory_embeddings"] = ["llm_usage"]
     tables["consistency_audit"] = ["audit_findings", "audit_runs"]
     with psycopg.connect(database.admin_url) as connection:
         for table, (asset, renamed) in SOURCES.items():

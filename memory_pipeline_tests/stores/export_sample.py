@@ -39,6 +39,24 @@ SELECT tenant_id, gen_random_uuid(), user_id, 'summary', 'active', 'A week.', sh
        array_agg(message_id)
 FROM messages GROUP BY tenant_id, user_id
 """
+# Two recalls of acme on the 1st, one of each tenant on the 4th; three batches, one of them without a price.
+_USAGE = """
+INSERT INTO memory_access_log (tenant_id, access_id, user_id, accessed_at, correlation_id, what, channel, query_hash,
+                               memory_ids, turns, degraded_parts, from_cache, milliseconds)
+SELECT tenant_id, %(id)s, user_id, %(at)s, %(id)s, 'recall', 'cli', sha256(%(question)s), array(
+           SELECT memory_id FROM memories m WHERE m.tenant_id = u.tenant_id AND kind = 'fact' ORDER BY 1
+           LIMIT %(memories)s), 2, %(degraded)s, %(cached)s, %(milliseconds)s
+FROM users u JOIN tenants t USING (tenant_id)
+WHERE slug = %(tenant)s
+"""
+_COST = """
+INSERT INTO llm_usage (tenant_id, usage_id, used_at, correlation_id, plugin, model, what, requests, texts,
+                       prompt_tokens, cost_usd)
+SELECT tenant_id, %(id)s, %(at)s, %(id)s, 'embedder:openai', 'test-model', 'embedding', 1, %(texts)s, %(tokens)s,
+       %(cost)s
+FROM tenants
+WHERE slug = %(tenant)s
+"""
 
 
 def message(tenant: str, name: str, sent_at: datetime, content: str = "I moved to Lisbon") -> IncomingMessage:

@@ -8,6 +8,7 @@ import dagster as dg
 from memory_pipeline.defs.analytics.columns import asset_of, column_metadata, mart_metadata
 from memory_pipeline.defs.audit.assets import consistency_audit
 from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
+from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.partitions import daily, window_of
 from memory_pipeline.defs.summaries.assets import weekly_summaries
@@ -27,6 +28,8 @@ _DESCRIPTIONS = {
     "jobs": "The ledger of asynchronous work, by the UTC day it was asked for.",
     "audit_findings": "Where stores disagreed with Postgres, by the UTC day of the audit.",
     "events": "The append-only log, by UTC day.",
+    "memory_access": "Recall: how each question was answered, without the question, by UTC day.",
+    "llm_usage": "What calls of models cost, by tenant and batch, by UTC day.",
 }
 _READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
     "messages": ["messages"],
@@ -36,9 +39,13 @@ _READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
     # Days from the facts: a backfill of all daily assets would leave it out with a parent that has none.
     "audit_findings": [facts, consistency_audit],
     "events": ["messages"],
+    "memory_access": ["messages"],
+    "llm_usage": [memory_embeddings],
 }
 _PREVIEWED = frozenset({"mart_daily_activity", "mart_data_quality", "mart_fact_churn", "mart_memory_growth"}) | {
+    "mart_cost_daily",
     "mart_pipeline_response",
+    "mart_recall_use",
     "mart_retention",
 }
 """Marts of counts. The others name users or what they said, which must not stay in Dagster's own history."""

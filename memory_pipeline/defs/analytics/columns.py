@@ -25,9 +25,10 @@ SOURCES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "summaries": ("weekly_summaries", {"summary_id": "memory_id", "source_messages": "source_message_ids"}),
     "profiles": ("facts", {"profile_id": "memory_id", "source_messages": "source_message_ids"}),
     "audit_findings": ("consistency_audit", {"day": "started_at", "audited_at": "started_at"}),
+    "llm_usage": ("memory_embeddings", {"day": "used_at"}),
 }
 """The asset that a daily table is read from, and the columns that have another name there. Jobs and events are written
-beside the messages, by no asset of their own."""
+beside the messages, by no asset of their own, and memory_access by whoever recalls."""
 
 
 def column_metadata(table: str) -> dict[str, Any]:

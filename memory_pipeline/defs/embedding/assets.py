@@ -44,6 +44,7 @@ def memory_embeddings(context: dg.AssetExecutionContext, pipeline: PipelineResou
         window_of(context),
         plugin=plugin_names(pipeline.settings).embedder,
         limits=pipeline.rate_limits,
+        price_per_million_tokens=pipeline.settings.embedding_price_per_million_tokens,
         progress=logged_progress(context, "memories"),
         fail_fast=pipeline.settings.fail_fast,
     )

@@ -10,7 +10,10 @@ from memory_pipeline.stores.duckdb.marts import PACKAGE
 from memory_pipeline.stores.duckdb.publish import CONSUMERS
 from memory_pipeline.stores.sqlfiles import sql
 
-_TABLES_WITH_USERS = ("users", "conversations", "messages", "memories", "facts", "summaries", "profiles", "jobs")
+_TABLES_WITH_USERS = (
+    *("users", "conversations", "messages", "memories", "facts", "summaries", "profiles", "jobs"),
+    "memory_access",
+)
 
 
 def files_naming(lake_root: Path, exports_root: Path, user_id: UUID) -> list[Path]:

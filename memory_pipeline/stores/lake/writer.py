@@ -36,6 +36,7 @@ _DICTIONARY = frozenset(
     {
         *("tenant_id", "user_id", "source", "role", "kind", "status", "predicate", "enricher", "project", "detector"),
         *("job_type", "state", "error_class", "actor", "store", "problem", "audit_id"),
+        *("what", "channel", "plugin", "model"),
     }
 )
 

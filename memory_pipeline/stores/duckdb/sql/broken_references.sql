@@ -46,3 +46,11 @@ UNION ALL
 SELECT 'memory_relationships.tenant_id' AS reference, 'tenants' AS target, count(*) AS broken
 FROM (FROM memory_relationships WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)) AS t
 ANTI JOIN tenants AS r ON t.tenant_id = r.tenant_id
+UNION ALL
+SELECT 'memory_access.user_id' AS reference, 'users' AS target, count(*) AS broken
+FROM (FROM memory_access WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)) AS t
+ANTI JOIN users AS r ON t.tenant_id = r.tenant_id AND t.user_id = r.user_id
+UNION ALL
+SELECT 'llm_usage.tenant_id' AS reference, 'tenants' AS target, count(*) AS broken
+FROM (FROM llm_usage WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)) AS t
+ANTI JOIN tenants AS r ON t.tenant_id = r.tenant_id

@@ -91,3 +91,19 @@ FROM (
     GROUP BY tenant_id, event_id
     HAVING count(*) > 1
 ) AS again
+UNION ALL
+SELECT 'memory_access' AS table_name, count(*) AS repeated
+FROM (
+    SELECT 1 FROM memory_access AS t
+    WHERE $days::DATE[] IS NULL OR (tenant_id, access_id) IN (SELECT (tenant_id, access_id) FROM memory_access WHERE list_contains($days::DATE[], day))
+    GROUP BY tenant_id, access_id
+    HAVING count(*) > 1
+) AS again
+UNION ALL
+SELECT 'llm_usage' AS table_name, count(*) AS repeated
+FROM (
+    SELECT 1 FROM llm_usage AS t
+    WHERE $days::DATE[] IS NULL OR (tenant_id, usage_id) IN (SELECT (tenant_id, usage_id) FROM llm_usage WHERE list_contains($days::DATE[], day))
+    GROUP BY tenant_id, usage_id
+    HAVING count(*) > 1
+) AS again

@@ -161,3 +161,36 @@ CREATE TABLE events (
     detail          JSON NOT NULL,
     occurred_at     TIMESTAMPTZ NOT NULL
 );
+CREATE TABLE memory_access (
+    day             DATE NOT NULL,
+    tenant_id       UUID NOT NULL,
+    access_id       UUID NOT NULL,
+    user_id         UUID NOT NULL,
+    accessed_at     TIMESTAMPTZ NOT NULL,
+    correlation_id  UUID NOT NULL,
+    what            VARCHAR NOT NULL,
+    channel         VARCHAR NOT NULL,
+    query_hash      BLOB NOT NULL,
+    memories        INTEGER NOT NULL,
+    memory_ids      UUID[] NOT NULL,
+    turns           INTEGER NOT NULL,
+    degraded        BOOLEAN NOT NULL,
+    degraded_parts  VARCHAR[] NOT NULL,
+    from_cache      BOOLEAN NOT NULL,
+    milliseconds    DOUBLE NOT NULL
+);
+CREATE TABLE llm_usage (
+    day                DATE NOT NULL,
+    tenant_id          UUID NOT NULL,
+    usage_id           UUID NOT NULL,
+    used_at            TIMESTAMPTZ NOT NULL,
+    correlation_id     UUID NOT NULL,
+    plugin             VARCHAR NOT NULL,
+    model              VARCHAR NOT NULL,
+    what               VARCHAR NOT NULL,
+    requests           INTEGER NOT NULL,
+    texts              INTEGER NOT NULL,
+    prompt_tokens      BIGINT,
+    completion_tokens  BIGINT NOT NULL,
+    cost_usd           DECIMAL(18,10)
+);

@@ -16,3 +16,7 @@ UNION ALL
 SELECT 'audit_findings', count(*) FROM audit_findings
 UNION ALL
 SELECT 'events', count(*) FROM events
+UNION ALL
+SELECT 'memory_access', count(*) FROM memory_access_log
+UNION ALL
+SELECT 'llm_usage', count(*) FROM llm_usage

@@ -24,3 +24,21 @@ UNION ALL
 SELECT 'completed jobs', tenant_id, count(*) FROM memory_jobs WHERE state = 'completed' GROUP BY tenant_id
 UNION ALL
 SELECT 'findings', tenant_id, count(*) FROM audit_findings GROUP BY tenant_id
+UNION ALL
+SELECT 'recalls', tenant_id, count(*) FROM memory_access_log WHERE what = 'recall' GROUP BY tenant_id
+UNION ALL
+SELECT 'recalls with a memory', tenant_id, count(*) FILTER (WHERE cardinality(memory_ids) > 0)
+FROM memory_access_log
+WHERE what = 'recall'
+GROUP BY tenant_id
+UNION ALL
+SELECT 'degraded recalls', tenant_id, count(*) FILTER (WHERE cardinality(degraded_parts) > 0)
+FROM memory_access_log
+WHERE what = 'recall'
+GROUP BY tenant_id
+UNION ALL
+SELECT 'tokens', tenant_id, coalesce(sum(prompt_tokens), 0) + sum(completion_tokens) FROM llm_usage GROUP BY tenant_id
+UNION ALL
+SELECT 'ten-billionths of a dollar', tenant_id, coalesce(sum(cost_usd), 0) * 10000000000 FROM llm_usage GROUP BY tenant_id
+UNION ALL
+SELECT 'calls without a price', tenant_id, count(*) FILTER (WHERE cost_usd IS NULL) FROM llm_usage GROUP BY tenant_id

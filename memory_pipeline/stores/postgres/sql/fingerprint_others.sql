@@ -18,6 +18,15 @@ SELECT 'events', (occurred_at AT TIME ZONE 'UTC')::date, count(*), sum(hash_reco
 FROM events
 GROUP BY 2
 UNION ALL
+SELECT 'memory_access', (accessed_at AT TIME ZONE 'UTC')::date, count(*),
+       sum(hash_record_extended(ROW(access_id, xmin), 0))
+FROM memory_access_log
+GROUP BY 2
+UNION ALL
+SELECT 'llm_usage', (used_at AT TIME ZONE 'UTC')::date, count(*), sum(hash_record_extended(ROW(usage_id, xmin), 0))
+FROM llm_usage
+GROUP BY 2
+UNION ALL
 SELECT 'tenants', NULL, count(*), sum(hash_record_extended(ROW(tenant_id, created_at, xmin), 0))
 FROM tenants
 UNION ALL

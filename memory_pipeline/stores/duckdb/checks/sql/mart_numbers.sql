@@ -16,3 +16,15 @@ UNION ALL
 SELECT 'completed jobs', tenant_id, sum(completed) FROM mart_pipeline_response GROUP BY tenant_id
 UNION ALL
 SELECT 'findings', tenant_id, sum(findings) FROM mart_data_quality GROUP BY tenant_id
+UNION ALL
+SELECT 'recalls', tenant_id, sum(recalls) FROM mart_recall_use GROUP BY tenant_id
+UNION ALL
+SELECT 'recalls with a memory', tenant_id, sum(answered) FROM mart_recall_use GROUP BY tenant_id
+UNION ALL
+SELECT 'degraded recalls', tenant_id, sum(degraded) FROM mart_recall_use GROUP BY tenant_id
+UNION ALL
+SELECT 'tokens', tenant_id, sum(tokens) FROM mart_cost_daily GROUP BY tenant_id
+UNION ALL
+SELECT 'ten-billionths of a dollar', tenant_id, coalesce(sum(cost_usd), 0) * 10000000000 FROM mart_cost_daily GROUP BY tenant_id
+UNION ALL
+SELECT 'calls without a price', tenant_id, sum(rows_without_price) FROM mart_cost_daily GROUP BY tenant_id

@@ -47,3 +47,11 @@ UNION ALL
 SELECT 'events', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR event_id IS NULL),
        count(*) - count(DISTINCT (tenant_id, event_id))
 FROM events
+UNION ALL
+SELECT 'memory_access', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR access_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, access_id))
+FROM memory_access
+UNION ALL
+SELECT 'llm_usage', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR usage_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, usage_id))
+FROM llm_usage

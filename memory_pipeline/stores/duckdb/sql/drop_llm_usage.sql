@@ -1,0 +1,1 @@
+DELETE FROM llm_usage WHERE list_contains($days, day)

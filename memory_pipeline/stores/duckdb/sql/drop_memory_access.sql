@@ -1,0 +1,1 @@
+DELETE FROM memory_access WHERE list_contains($days, day)
