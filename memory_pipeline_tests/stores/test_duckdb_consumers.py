@@ -56,6 +56,15 @@ INSERT INTO audit_runs (started_at, finished_at, findings) VALUES ('2025-03-01 1
 INSERT INTO audit_findings (tenant_id, audit_id, store, problem, subject_id, detail)
 SELECT tenant_id, audit_id, 'chroma', 'vector_missing', user_id, jsonb_build_object('a', %(mark)s || 'detail2')
 FROM users, audit_runs;
+INSERT INTO memory_access_log (tenant_id, user_id, accessed_at, correlation_id, what, channel, query_hash, memory_ids,
+                               turns, degraded_parts, from_cache, milliseconds)
+SELECT u.tenant_id, u.user_id, '2025-03-01 12:00+00', gen_random_uuid(), 'recall', 'cli', sha256(user_id::text::bytea),
+       array_agg(m.memory_id), 2, ARRAY['chroma'], false, 12.5
+FROM users u JOIN memories m USING (tenant_id, user_id)
+GROUP BY u.tenant_id, u.user_id;
+INSERT INTO llm_usage (tenant_id, used_at, correlation_id, plugin, model, what, requests, texts, prompt_tokens, cost_usd)
+SELECT tenant_id, '2025-03-01 12:00+00', gen_random_uuid(), 'embedder:openai', 'test-model', 'embedding', 1, 4, 90, 0.5
+FROM tenants;
 """
 
 _VOCABULARY = {
@@ -63,7 +72,8 @@ _VOCABULARY = {
     *("memories.status", "memories.enricher", "memories.failure_class", "facts.status", "facts.enricher"),
     *("memory_relationships.kind", "memory_relationships.detector", "summaries.status", "profiles.status"),
     *("jobs.job_type", "jobs.state", "jobs.error_class", "audit_findings.store", "audit_findings.problem"),
-    "events.kind",
+    *("events.kind", "memory_access.what", "memory_access.channel"),
+    *("llm_usage.plugin", "llm_usage.model", "llm_usage.what"),
 }
 """Text columns with words of the program's own or of the tenant's name: masked files have them as they are."""
 _CHECKED_APART = {

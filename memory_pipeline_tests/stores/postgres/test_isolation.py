@@ -34,12 +34,23 @@ _EVENT = """
 INSERT INTO events (tenant_id, kind, actor, correlation_id) VALUES (%(tenant_id)s, 'test', 'test', gen_random_uuid())
 """
 _USER = "INSERT INTO users (tenant_id, email, display_name) VALUES (%(tenant_id)s, %(name)s, 'X')"
+_ACCESS = """
+INSERT INTO memory_access_log (tenant_id, user_id, correlation_id, what, channel, query_hash, memory_ids, turns,
+                               from_cache, milliseconds)
+VALUES (%(tenant_id)s, %(user_id)s, gen_random_uuid(), 'recall', 'cli', sha256('q'), '{}', 0, false, 1)
+"""
+_LLM_USAGE = """
+INSERT INTO llm_usage (tenant_id, correlation_id, plugin, model, what, requests, texts)
+VALUES (%(tenant_id)s, gen_random_uuid(), 'embedder:openai', 'm', 'query_embedding', 1, 1)
+"""
 WRITTEN_BY_APP = {
     "users": _USER,
     "conversations": _CONVERSATION,
     "messages": _MESSAGE,
     "memories": _MEMORY,
     "events": _EVENT,
+    "memory_access_log": _ACCESS,
+    "llm_usage": _LLM_USAGE,
 }
 
 
@@ -64,6 +75,9 @@ class World:
                 "name": f"first of {slug}",
             }
             for statement in (_CONVERSATION, _MESSAGE, _MEMORY, _EVENT):
+                connection.execute(statement, row)
+        with self.app.tenant_transaction(tenant_id) as connection:
+            for statement in (_ACCESS, _LLM_USAGE):
                 connection.execute(statement, row)
         return row
 
@@ -156,15 +170,19 @@ def test_no_role_of_ours_can_bypass_row_level_security(database: Urls) -> None:
     assert roles == [(name, False, False, False, False) for name in ("memory_app", "memory_owner", "memory_pipeline")]
 
 
-def test_events_are_append_only_and_messages_are_never_rewritten(world: World) -> None:
+def test_what_is_recorded_is_append_only_and_messages_are_never_rewritten(world: World) -> None:
     delete = composed.SQL("DELETE FROM memory.{}")
     update = composed.SQL("UPDATE memory.{} SET {} = {}")
     for url in (world.urls.app_url, world.urls.pipeline_url):
         for statement in (
             delete.format(composed.Identifier("events")),
             delete.format(composed.Identifier("auth_events")),
+            delete.format(composed.Identifier("memory_access_log")),
+            delete.format(composed.Identifier("llm_usage")),
             update.format(*map(composed.Identifier, ("events", "tenant_id", "tenant_id"))),
             update.format(*map(composed.Identifier, ("auth_events", "kind", "kind"))),
+            update.format(*map(composed.Identifier, ("memory_access_log", "turns", "turns"))),
+            update.format(*map(composed.Identifier, ("llm_usage", "cost_usd", "cost_usd"))),
             update.format(*map(composed.Identifier, ("messages", "content", "content"))),
         ):
             with psycopg.connect(url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
