@@ -45,7 +45,8 @@ def demo_command() -> int:
         with Pipeline(settings) as pipeline:
             _show_made(before, _totals(pipeline))
             out.print(f'\n[bold]memory-pipeline recall "{QUESTION}" --user {ASKER} --k 4[/bold]', highlight=False)
-            show_recall(recall_for(pipeline, QUESTION, ASKER, k=4))
+            # Not on record: a second demo would have something new to export.
+            show_recall(recall_for(pipeline, QUESTION, ASKER, k=4, record=False))
         _show_sql(settings)
     out.print(f"\ndone in {time.monotonic() - began:.1f} s. Next: [bold]make up[/bold] opens the Dagster UI on this.")
     return 0

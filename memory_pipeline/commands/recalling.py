@@ -51,8 +51,9 @@ def recall_for(
     turns: int = 0,
     budget: int | None = None,
     project: str | None = None,
+    record: bool = True,
 ) -> RecallResult:
-    """Recall for the user with this e-mail, and write down that it was."""
+    """Recall for the user with this e-mail; `record` writes down that it was, as `access_log.log_recall` does."""
     with pipeline.database.transaction() as connection:
         user = find_user(connection, email, tenant)
     meter = UsageMeter()
@@ -70,13 +71,15 @@ def recall_for(
         meter=meter,
     )
     seconds = time.perf_counter() - started
-    embedding = QueryEmbedding(
-        plugin_names(pipeline.settings).embedder,
-        pipeline.embedder.model,
-        meter,
-        pipeline.settings.embedding_price_per_million_tokens,
-    )
-    log_recall(pipeline.app_database, user, result, embedding, channel="cli", correlation_id=uuid4(), seconds=seconds)
+    if record:
+        embedding = QueryEmbedding(
+            plugin_names(pipeline.settings).embedder,
+            pipeline.embedder.model,
+            meter,
+            pipeline.settings.embedding_price_per_million_tokens,
+        )
+        database, correlation_id = pipeline.app_database, uuid4()
+        log_recall(database, user, result, embedding, channel="cli", correlation_id=correlation_id, seconds=seconds)
     return result
 
 

@@ -19,6 +19,8 @@ class EmbeddingServer(ThreadingHTTPServer):
         """Answer 401, as an endpoint does where the key was revoked."""
         self.refused_text: str | None = None
         """Answer 400 to a request with this in one of its texts, as an endpoint does that refuses a text."""
+        self.counts_tokens = False
+        """Say how many tokens a request is charged for: one for every four bytes of its texts, rounded up."""
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -40,7 +42,11 @@ class _Handler(BaseHTTPRequestHandler):
         if refused is not None and any(refused in text for text in request["input"]):
             status = 400
         data = [{"index": n, "embedding": vector_of(text)} for n, text in enumerate(request["input"])]
-        body = json.dumps({"data": data, "model": request["model"]}).encode()
+        answer = {"data": data, "model": request["model"]}
+        if self.server.counts_tokens:
+            tokens = -(-sum(len(text.encode()) for text in request["input"]) // 4)
+            answer["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+        body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

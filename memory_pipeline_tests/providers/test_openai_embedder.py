@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from memory_pipeline.model.errors import ProviderError, ProviderUnavailableError, SettingsError
+from memory_pipeline.model.usage import UsageMeter
 from memory_pipeline.providers.openai_embedder import OpenAIEmbedder
 
 KEY = "sk-very-secret"
@@ -149,6 +150,43 @@ def test_requests_stay_within_inputs_and_tokens(server: EmbeddingServer) -> None
     sent = [request["input"] for request in server.requests]
     assert sent == [["1", "2", "3"], ["4", "123456789"], ["é"], ["12345678901234"]]
     np.testing.assert_allclose(vectors[4], unit_vector_of("123456789", 4), rtol=1e-6)
+
+
+# -- what is charged --
+
+
+def test_tokens_are_counted_as_the_answers_say_request_by_request(server: EmbeddingServer) -> None:
+    def counted(tokens: int) -> Callable[[dict[str, Any]], Answer]:
+        return lambda request: Answer(body={**server.good(request).body, "usage": {"prompt_tokens": tokens}})
+
+    server.script = [counted(7), refuse(503), counted(5)]
+    meter = UsageMeter()
+    with OpenAIEmbedder(server.url, "m", 4, max_request_inputs=2, sleep=lambda _: None) as embedder:
+        vectors = embedder.embed_metered(["a", "bb", "ccc"], meter)
+    np.testing.assert_allclose(vectors[2], unit_vector_of("ccc", 4), rtol=1e-6)
+    assert (meter.requests, meter.prompt_tokens) == (2, 12)  # a refusal is not charged
+
+
+@pytest.mark.parametrize("usage", [None, {}, "many", {"prompt_tokens": "7"},
+                                   {"prompt_tokens": -1}, {"prompt_tokens": True}, {"prompt_tokens": 1e3},
+                                   {"prompt_tokens": 10**30}])  # fmt: skip
+def test_a_count_that_is_missing_or_absurd_is_unknown_and_the_vectors_are_kept(
+    server: EmbeddingServer, embedder: OpenAIEmbedder, usage: object
+) -> None:
+    server.script = [lambda request: Answer(body={**server.good(request).body, "usage": usage})]
+    meter = UsageMeter()
+    assert embedder.embed_metered([TEXT], meter).shape == (1, 4)
+    assert (meter.requests, meter.prompt_tokens) == (1, None)
+
+
+def test_an_answer_that_cannot_be_used_is_charged_all_the_same(
+    server: EmbeddingServer, embedder: OpenAIEmbedder
+) -> None:
+    server.script = [Answer(body={"data": [], "usage": {"prompt_tokens": 3}})]
+    meter = UsageMeter()
+    with pytest.raises(ProviderError, match="with 0 vectors"):
+        embedder.embed_metered([TEXT], meter)
+    assert (meter.requests, meter.prompt_tokens) == (1, 3)
 
 
 def test_no_texts_need_no_request(server: EmbeddingServer, embedder: OpenAIEmbedder) -> None:

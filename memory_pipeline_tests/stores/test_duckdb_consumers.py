@@ -62,7 +62,8 @@ SELECT u.tenant_id, u.user_id, '2025-03-01 12:00+00', gen_random_uuid(), 'recall
        array_agg(m.memory_id), 2, ARRAY['chroma'], false, 12.5
 FROM users u JOIN memories m USING (tenant_id, user_id)
 GROUP BY u.tenant_id, u.user_id;
-INSERT INTO llm_usage (tenant_id, used_at, correlation_id, plugin, model, what, requests, texts, prompt_tokens, cost_usd)
+INSERT INTO llm_usage (tenant_id, used_at, correlation_id, plugin, model, what, requests, texts, prompt_tokens,
+                       cost_usd)
 SELECT tenant_id, '2025-03-01 12:00+00', gen_random_uuid(), 'embedder:openai', 'test-model', 'embedding', 1, 4, 90, 0.5
 FROM tenants;
 """
