@@ -32,8 +32,8 @@ from memory_pipeline_tests.stores.export_sample import add_messages, message
 
 MEMORIES = MESSAGES + len(TENANTS) * (len(FACTS) + 1)
 """Messages, facts, and a summary of each user's week."""
-NUMBERS = 7
-"""Numbers of the marts that the sample has; jobs and findings are none."""
+NUMBERS = 10
+"""Numbers of the marts that the sample has; jobs, findings and recalls are none."""
 ALL_CHECKS = dg.Definitions.merge(
     defs,
     dg.Definitions(jobs=[dg.define_asset_job("all_checks", selection=dg.AssetSelection.all_asset_checks())]),
