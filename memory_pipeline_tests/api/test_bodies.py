@@ -69,11 +69,6 @@ def test_what_does_not_say_that_it_is_json_is_refused(fastapi: TestClient, conte
 
 BROKEN = [b"", b"null", b"{", b"[]", b'"x"', b"3", b"{}", b"NaN", b'{"messages": []}', b'{"messages": [{}]}']
 WRONG = [b'{"messages": [3]}', b'{"messages": [], "more": 1}', b'{"messages": NaN}', b'{"messages": [{"role": "x"}]}']
-    b'{"messages": [3]}',
-    b'{"messages": [], "more": 1}',
-    b'{"messages": [{"role": "nobody"}]}',
-    b'{"messages": NaN}',
-]
 
 
 @pytest.mark.parametrize("raw", [*BROKEN, *WRONG])
