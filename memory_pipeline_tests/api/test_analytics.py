@@ -299,9 +299,7 @@ def test_of_more_rows_than_asked_for_the_newest_are_told(stack: ApiStack, ana: P
         {"from_": "2025-03-01' OR true --"},
     ],
 )
-def test_days_and_limits_that_make_no_sense_are_refused(
-    stack: ApiStack, ana: Person, params: dict[str, object]
-) -> None:
+def test_days_and_limits_that_make_no_sense_are_refused(stack: ApiStack, ana: Person, params: dict[str, Any]) -> None:
     assert refusal(ask(stack, ana, **params)) == (422, "invalid")
 
 
