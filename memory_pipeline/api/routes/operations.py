@@ -11,7 +11,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from memory_pipeline import metrics
 from memory_pipeline.api.app import PREFIX, OpenServices
-from memory_pipeline.api.routes import analytics
 from memory_pipeline.api.schemas import CacheStats, ErrorAnswer, HealthAnswer
 from memory_pipeline.serving.services import Services
 
@@ -53,7 +52,3 @@ async def cache_stats(services: OpenServices) -> Response:
 async def prometheus_metrics() -> Response:
     """Every metric, in Prometheus' text format."""
     return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
-
-
-# `create_app` includes this router; it may as well list that of the reports itself.
-router.include_router(analytics.router)
