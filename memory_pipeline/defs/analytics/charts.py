@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
+    from matplotlib.legend import Legend
 
 Days = Mapping[date, float]
 """A number per UTC day; days without any may be missing."""
@@ -32,7 +32,7 @@ COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#e
 _OTHERS = "#bbbbbb"
 _INK, _FAINT, _PAPER = "#333333", "#dddddd", "#ffffff"
 _DPI = 100
-_PALETTE = 64
+_PALETTE = 40
 _LONGEST_LABEL = 26
 _FEWEST_DAYS = 7
 _SECONDS = (
@@ -62,24 +62,29 @@ def markdown_of(png: bytes, alternative: str) -> str:
     return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
-def stacked_days(title: str, unit: str, series: Mapping[str, Days], line: tuple[str, Days] | None = None) -> Figure:
-    """Return bars of days, the series stacked in their order (those after the eighth are grey); `line` goes across."""
+def stacked_days(title: str, unit: str, series: Mapping[str, Days], marks: tuple[str, Days] | None = None) -> Figure:
+    """Return bars of days, the series stacked in their order (those after the eighth are grey), `marks` upon them."""
     figure, axes = _canvas(title, unit)
-    days = _calendar(day for values in [*series.values(), *([line[1]] if line else [])] for day in values)
+    days = _calendar(day for values in series.values() for day in values)
     base = np.zeros(len(days))
     for (name, values), colour in zip(series.items(), chain(COLOURS, repeat(_OTHERS)), strict=False):
         heights = np.array([values.get(day, 0) for day in days], dtype=float)
         axes.bar(_numbers(days), heights, 0.86, base, color=colour, label=_label(name))
         base += heights
-    if line is not None:
-        axes.plot(_numbers(days), [line[1].get(day, 0) for day in days], color=_INK, marker=".", lw=1, label=line[0])
+    if marks is not None:
+        name, values = marks
+        marked = [day for day in days if values.get(day)]
+        axes.plot(_numbers(marked), [values[day] for day in marked], "D", ms=5, color=_PAPER, mec=_INK, label=name)
     _count_axis(axes, float(base.max()))
     _day_axis(axes, days)
-    _legend(figure, axes, reverse=True)
+    if len(series) > 1 or marks is not None:
+        _legend(figure, axes, reverse=True)
     return figure
 
 
-def up_and_down_days(title: str, unit: str, up: tuple[str, Days], down: tuple[str, Days], level: tuple[str, Days]) -> Figure:
+def up_and_down_days(
+    title: str, unit: str, up: tuple[str, Days], down: tuple[str, Days], level: tuple[str, Days]
+) -> Figure:
     """Return bars of days that go up and down from zero, and a line for what is there at the end of each."""
     figure, axes = _canvas(title, unit)
     days = _calendar([*up[1], *down[1], *level[1]])
@@ -90,7 +95,14 @@ def up_and_down_days(title: str, unit: str, up: tuple[str, Days], down: tuple[st
     axes.set_ylim(-1.1 * max([highest / 8, *down[1].values()]), 1.1 * highest)
     _count_ticks(axes, signed=False)
     right = axes.twinx()
-    right.plot(_numbers(days), [level[1].get(day, np.nan) for day in days], color=COLOURS[0], marker=".", lw=1.5, label=level[0])
+    right.plot(
+        _numbers(days),
+        [level[1].get(day, np.nan) for day in days],
+        color=COLOURS[0],
+        marker=".",
+        lw=1.5,
+        label=level[0],
+    )
     right.set_ylabel(level[0], color=COLOURS[0])
     right.set_ylim(0, 1.15 * max([1.0, *level[1].values()]))
     _count_ticks(right)
@@ -124,7 +136,7 @@ def percentile_days(title: str, series: Mapping[str, tuple[Days, Days]], percent
     axes.yaxis.set_major_formatter(FixedFormatter([text for _, text in _SECONDS]))
     axes.yaxis.set_minor_locator(NullLocator())
     _day_axis(axes, days)
-    _literal(figure.legend(handles=handles, loc="outside right upper", frameon=False).get_texts())
+    _literal(figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8.5))
     return figure
 
 
@@ -198,7 +210,8 @@ def _canvas(title: str, y_label: str) -> tuple[Figure, Axes]:
 
 def _plain(axes: Axes, *, grid: bool) -> None:
     axes.set_axisbelow(True)
-    axes.grid(visible=grid, axis="y", color=_FAINT, lw=0.6)
+    if grid:
+        axes.grid(axis="y", color=_FAINT, lw=0.6)
     axes.tick_params(colors=_INK, labelsize=8.5, length=3)
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))
@@ -220,14 +233,15 @@ def _numbers(days: Sequence[date]) -> list[float]:
 
 
 def _day_axis(axes: Axes, days: Sequence[date]) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.dates import AutoDateLocator, num2date
+    from matplotlib.ticker import FuncFormatter
 
-    locator = AutoDateLocator(minticks=3, maxticks=9)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=9, interval_multiples=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{num2date(number):%d %b}".removeprefix("0")))
     first, last = _numbers([days[0], days[-1]])
     axes.set_xlim(first - 0.7, last + 0.7)
-    axes.set_xlabel("UTC day", color=_INK)
+    years = f"{days[0].year}" if days[0].year == days[-1].year else f"{days[0].year} to {days[-1].year}"
+    axes.set_xlabel(f"UTC day, {years}", color=_INK)
 
 
 def _count_axis(axes: Axes, highest: float) -> None:
@@ -247,12 +261,11 @@ def _legend(figure: Figure, *axes: Axes, reverse: bool = False) -> None:
     pairs = [axes_.get_legend_handles_labels() for axes_ in axes]
     handles = [handle for found, _ in pairs for handle in found]
     labels = [label for _, found in pairs for label in found]
-    legend = figure.legend(handles, labels, loc="outside right upper", frameon=False, reverse=reverse, fontsize=8.5)
-    _literal(legend.get_texts())
+    _literal(figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8.5, reverse=reverse))
 
 
-def _literal(texts: Iterable[Text]) -> None:
-    for text in texts:
+def _literal(legend: Legend) -> None:
+    for text in legend.get_texts():
         text.set_parse_math(False)
         text.set_color(_INK)
 

@@ -62,7 +62,7 @@ def retention_figure(path: Path) -> Figure:
     for cohort in found:
         plural = "" if cohort.users == 1 else "s"
         rows.setdefault(f"{cohort.week} ({cohort.users:,} user{plural})", []).append(cohort.retention)
-    return charts.heat_map(title, "weeks later (in % of the week's new users)", "first week, from Monday", rows)
+    return charts.heat_map(title, "weeks later (in % of the week's new users)", "first week", rows)
 
 
 def response_figure(path: Path) -> Figure:
@@ -95,7 +95,7 @@ def quality_figure(path: Path) -> Figure:
     """Findings of audits by day, a colour per store and problem."""
     title, found = "What audits found wrong", plots.quality(path)
     if not found:
-        return charts.nothing_yet(title, "No audit has found anything wrong.")
+        return charts.nothing_yet(title, "No audit of the last 90 days found anything wrong.")
     repaired: dict[date, float] = {}
     for one in found:
         repaired[one.day] = repaired.get(one.day, 0) + one.repaired
@@ -146,6 +146,5 @@ def _metadata(figure: Figure, name: str) -> dg.MarkdownMetadataValue:
 def _series(counts: Iterable[plots.DayCount]) -> dict[str, dict[date, float]]:
     series: dict[str, dict[date, float]] = {}
     for one in counts:
-        series.setdefault(one.series, {})[one.day] = one.count
+        series.setdefault(one.series, {})[one.day] = one.number
     return series
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memory_pipeline.stores.duckdb.query import query
 from memory_pipeline.stores.sqlfiles import sql
@@ -19,7 +19,7 @@ class DayCount(NamedTuple):
 
     series: str
     day: date
-    count: int
+    number: int
 
 
 class DayFindings(NamedTuple):
@@ -91,5 +91,5 @@ def quality(path: Path) -> list[DayFindings]:
     return [DayFindings(*row) for row in _rows(path, "quality")]
 
 
-def _rows(path: Path, name: str) -> list[tuple[object, ...]]:
+def _rows(path: Path, name: str) -> list[tuple[Any, ...]]:
     return query(path, sql(__name__, name), max_rows=None).rows
