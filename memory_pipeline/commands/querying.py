@@ -1,16 +1,17 @@
-"""`sql`: a query over the published DuckDB file. Needs no server."""
+"""`sql`: a query, or a worked question, over the published DuckDB file. Needs no server."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from memory_pipeline.commands.output import err
+from memory_pipeline.commands.output import err, out
 from memory_pipeline.local.accounts import reachable_home
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stores.duckdb.generations import current_export
 from memory_pipeline.stores.duckdb.overview import tenant_export
 from memory_pipeline.stores.duckdb.query import Format, query, write_result
+from memory_pipeline.stores.duckdb.questions import questions, worked_question
 
 MAX_ROWS = 10_000
 
@@ -22,8 +23,30 @@ def exports_folder(settings: Settings) -> Path:
     return reachable_home(settings.home, say=lambda line: None) / "data" / "exports"
 
 
-def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant: str | None, limit: int | None) -> int:
-    """Print the answer: at most `limit` rows; where it is not given, MAX_ROWS as a table and all in other formats."""
+def list_questions_command() -> int:
+    """Print the number and text of every worked question."""
+    for one in questions():
+        out.print(f"{one.number:>2}  {one.question}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def sql_command(
+    statement: str | None,
+    question: int | None,
+    format_: Format,
+    timeout_seconds: float,
+    tenant: str | None,
+    limit: int | None,
+) -> int:
+    """Print the answer to `statement`, or where it is None to the worked question of that number.
+
+    Shows at most `limit` rows; where it is not given, MAX_ROWS as a table and all in other formats.
+    """
+    if statement is None:
+        asked = worked_question(question or 0)
+        statement = asked.statement
+        # Beside the answer, not in it: what a program reads stays as it is.
+        err.print(f"{asked.question}\n{asked.context}\n\n{statement}\n", highlight=False, markup=False, soft_wrap=True)
     shown = limit if limit is not None else MAX_ROWS if format_ == "table" else None
     exports = exports_folder(load_settings())
     path = current_export(exports) if tenant is None else tenant_export(exports, tenant)
