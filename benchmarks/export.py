@@ -5,8 +5,8 @@
 The bare copy is `SELECT` of the same columns of messages and memories by ADBC, straight into two DuckDB tables,
 checkpointed: what a script of ten lines would do, without order, Parquet, other tables, marts, comments, verification,
 fsync or switch. Bare copies and full exports run in processes of their own, in turn, on the same database; medians are
-compared. Then one day of the year changes and is exported, again and again, and the worked questions
-are asked of the file.
+compared. Then one day of the year changes and is exported, again and again, and the worked questions of the analyst's
+guide are asked of the file.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def change_one_day(owner_url: str) -> None:
 
 
 def ask(file: Path) -> Iterator[tuple[float, str]]:
-    """Yield the median seconds of five answers to each worked question, as `memory-pipeline sql` asks it, opening included."""
+    """Yield the median seconds of five answers to each worked question, each opening the file as `sql` does."""
     from memory_pipeline.stores.duckdb.query import query
     from memory_pipeline.stores.duckdb.questions import questions
 

@@ -231,11 +231,16 @@ def sql(
 
     Example: `memory-pipeline sql "SELECT * FROM mart_daily_activity ORDER BY day DESC LIMIT 7"`
     """
-    from memory_pipeline.commands.querying import list_questions_command, sql_command
+    from memory_pipeline.commands.querying import ask_question_command, list_questions_command, sql_command
 
     if (query is not None) + (question is not None) + questions != 1:
         raise typer.BadParameter("give a query, or --question with a number, or --questions.")
-    _finish(list_questions_command() if questions else sql_command(query, question, format, timeout, tenant, limit))
+    if query is not None:
+        _finish(sql_command(query, format, timeout, tenant, limit))
+    elif question is not None:
+        _finish(ask_question_command(question, format, timeout, tenant, limit))
+    else:
+        _finish(list_questions_command())
 
 
 @app.command()

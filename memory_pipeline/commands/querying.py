@@ -30,23 +30,19 @@ def list_questions_command() -> int:
     return 0
 
 
-def sql_command(
-    statement: str | None,
-    question: int | None,
-    format_: Format,
-    timeout_seconds: float,
-    tenant: str | None,
-    limit: int | None,
+def ask_question_command(
+    number: int, format_: Format, timeout_seconds: float, tenant: str | None, limit: int | None
 ) -> int:
-    """Print the answer to `statement`, or where it is None to the worked question of that number.
+    """Print a worked question and its answer; otherwise as `sql_command`."""
+    asked = worked_question(number)
+    # Beside the answer, not in it: what a program reads stays as it is.
+    text = f"{asked.question}\n{asked.context}\n\n{asked.statement}\n"
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
+    return sql_command(asked.statement, format_, timeout_seconds, tenant, limit)
 
-    Shows at most `limit` rows; where it is not given, MAX_ROWS as a table and all in other formats.
-    """
-    if statement is None:
-        asked = worked_question(question or 0)
-        statement = asked.statement
-        # Beside the answer, not in it: what a program reads stays as it is.
-        err.print(f"{asked.question}\n{asked.context}\n\n{statement}\n", highlight=False, markup=False, soft_wrap=True)
+
+def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant: str | None, limit: int | None) -> int:
+    """Print the answer: at most `limit` rows; where it is not given, MAX_ROWS as a table and all in other formats."""
     shown = limit if limit is not None else MAX_ROWS if format_ == "table" else None
     exports = exports_folder(load_settings())
     path = current_export(exports) if tenant is None else tenant_export(exports, tenant)

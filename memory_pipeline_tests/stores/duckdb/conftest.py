@@ -78,7 +78,9 @@ def fill(database: Database) -> None:
     _work(database)
     # No memory of the sample is embedded here, and an audit says so.
     with database.transaction() as connection:
-        found = [Finding(gap.tenant_id, "postgres", gap.problem, gap.subject_id, {}) for gap in gaps(connection, "x", 5)]
+        found = [
+            Finding(gap.tenant_id, "postgres", gap.problem, gap.subject_id, {}) for gap in gaps(connection, "x", 5)
+        ]
         record_audit(connection, {}, found, len(found))
 
 
