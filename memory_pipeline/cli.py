@@ -269,7 +269,7 @@ def rebuild_index(
 
 @app.command()
 def demo() -> None:
-    """Take the sample conversations through the whole pipeline, then ask it something.
+    """Take the sample conversations through the whole pipeline, then ask what a user and an analyst would.
 
     Example: `memory-pipeline demo`
     """

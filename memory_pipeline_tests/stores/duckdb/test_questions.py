@@ -187,7 +187,7 @@ def test_what_changed_names_both_facts(sample_export: SampleExport) -> None:
 
 def facts(sample: SampleExport) -> list[tuple[str, str, datetime, datetime | None]]:
     """(tenant, user, valid_from, valid_to) of every fact of Postgres."""
-    return in_postgres(  # type: ignore[return-value]
+    return in_postgres(
         sample,
         "SELECT t.slug, m.user_id::text, m.valid_from, m.valid_to FROM memories m JOIN tenants t USING (tenant_id)"
         " WHERE m.kind = 'fact'",
