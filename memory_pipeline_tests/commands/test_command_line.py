@@ -50,7 +50,10 @@ def succeed(home: Path, *arguments: str, **more: str) -> str:
 
 @pytest.fixture(scope="module")
 def demo_home() -> Iterator[Path]:
-    """A home in which `demo` has run once, with what it printed in demo.txt; not below pytest's own folders, which root's servers can't pass."""
+    """A home in which `demo` has run once, and demo.txt says what it printed.
+
+    Not below pytest's own folders, which root's servers can't pass.
+    """
     home = Path(tempfile.mkdtemp(prefix="memory-demo-"))
     home.chmod(0o711)
     try:

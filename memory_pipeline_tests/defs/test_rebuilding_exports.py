@@ -37,6 +37,7 @@ def digests(exports: Path) -> dict[str | None, tuple[str, str, dict[str, str]]]:
     return found
 
 
+@pytest.mark.faults
 def test_deleting_all_exports_and_materializing_again_brings_back_identical_digests(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
