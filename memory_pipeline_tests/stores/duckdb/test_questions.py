@@ -51,15 +51,17 @@ def written() -> Iterator[tuple[str, IncomingMessage]]:
             yield message.user_email, message
 
 
-def test_twenty_questions_are_numbered_from_one() -> None:
-    assert [one.number for one in questions()] == list(range(1, 21))
+def test_at_least_twenty_questions_are_numbered_from_one() -> None:
+    assert len(questions()) >= 20
+    assert [one.number for one in questions()] == list(range(1, len(questions()) + 1))
     assert all(one.question.endswith("?") and one.context.endswith(".") for one in questions())
-    assert len({one.question for one in questions()}) == 20
+    assert len({one.question for one in questions()}) == len(questions())
 
 
 def test_a_question_that_is_not_there_is_a_sentence() -> None:
-    with pytest.raises(NotFoundError, match="there is no question 21: they go from 1 to 20"):
-        worked_question(21)
+    last = len(questions())
+    with pytest.raises(NotFoundError, match=f"there is no question {last + 1}: they go from 1 to {last}"):
+        worked_question(last + 1)
 
 
 def test_every_mart_and_the_chief_tables_are_asked() -> None:
