@@ -64,8 +64,8 @@ _MOST_IN_AN_EVENT = 36_000
 _IMAGE = re.compile(r"!\[[a-z_ ]+\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
 _JOBS = """
 INSERT INTO memory_jobs (tenant_id, job_type, state, day, created_at, finished_at, attempts, correlation_id)
-SELECT tenant_id, type, 'completed', day::date, day, day + make_interval(secs => seconds * (1 + n * n / 40.0 + substr(slug, 8)::int)), 1,
-       gen_random_uuid()
+SELECT tenant_id, type, 'completed', day::date, day,
+       day + make_interval(secs => seconds * (1 + n * n / 40.0 + substr(slug, 8)::int)), 1, gen_random_uuid()
 FROM tenants, generate_series(%(first)s::timestamptz, %(last)s::timestamptz, '1 day') day, generate_series(1, 7) n,
      (VALUES ('enrich_and_embed', 2.5), ('index', 0.2), ('summarize', 40)) types (type, seconds)
 """
