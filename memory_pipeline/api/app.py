@@ -134,7 +134,7 @@ CorrelationId = Annotated[UUID, Depends(correlation_id_of)]
 
 def create_app(services: Services) -> FastAPI:
     """Return the application; the services are opened and closed by the caller."""
-    from memory_pipeline.api.routes import conversations, messages, operations
+    from memory_pipeline.api.routes import analytics, conversations, messages, operations
 
     app = FastAPI(
         title="memory_pipeline",
@@ -150,7 +150,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     errors.install(app)
-    for module in (messages, conversations, operations):
+    for module in (messages, conversations, analytics, operations):
         app.include_router(module.router)
     app.add_middleware(
         _Framed, max_bytes=services.settings.api_max_request_bytes, most_requests=services.settings.api_max_requests
