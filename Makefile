@@ -36,7 +36,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports --no-logo
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 faults: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 -m "faults or nightly"

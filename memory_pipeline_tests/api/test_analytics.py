@@ -31,8 +31,6 @@ from memory_pipeline_tests.api.test_outage import give_redis_time
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.export_sample import add_messages, message
 
-pytestmark = pytest.mark.xdist_group("api_analytics")
-
 REPORTS = f"{PREFIX}/analytics"
 DAYS = DayWindow(date(2025, 3, 1), date(2025, 4, 1))
 GLOBEX_DAY = "2025-03-07"

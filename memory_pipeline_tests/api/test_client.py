@@ -27,8 +27,6 @@ from memory_pipeline_tests.api.support import Person, message
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.local.inspect import until
 
-pytestmark = pytest.mark.xdist_group("api_client")
-
 _VERBS = (
     "post_messages",
     "conversations",

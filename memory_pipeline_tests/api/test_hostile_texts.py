@@ -16,8 +16,6 @@ from memory_pipeline_tests.faults.test_texts import INJECTIONS, UNUSUAL
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.local.inspect import until
 
-pytestmark = pytest.mark.xdist_group("api_hostile_texts")
-
 TEXTS = INJECTIONS + UNUSUAL
 _COUNTS = (
     "SELECT (SELECT count(*) FROM conversations), (SELECT count(*) FROM messages), (SELECT count(*) FROM memories),"

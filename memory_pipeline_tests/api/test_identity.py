@@ -25,8 +25,6 @@ from memory_pipeline_tests.api.stack import ApiStack, api_stack
 from memory_pipeline_tests.api.support import AUDIENCE, ISSUER, PREFIX, Json, Person, message
 from memory_pipeline_tests.local.host import Servers
 
-pytestmark = pytest.mark.xdist_group("api_identity")
-
 _OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
 _RSA_KEY = rsa.generate_private_key(65537, 2048)
 

@@ -26,8 +26,6 @@ from memory_pipeline_tests.api.stack import ApiStack, api_stack
 from memory_pipeline_tests.api.support import PREFIX, Json, Person, message
 from memory_pipeline_tests.local.host import Servers
 
-pytestmark = pytest.mark.xdist_group("api_logs")
-
 CANARY = "kanarienvogel"
 _JSON = {"Content-Type": "application/json"}
 

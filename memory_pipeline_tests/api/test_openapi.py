@@ -13,8 +13,6 @@ from memory_pipeline_tests.api.stack import ApiStack, api_stack
 from memory_pipeline_tests.api.support import PREFIX, Json
 from memory_pipeline_tests.local.host import Servers
 
-pytestmark = pytest.mark.xdist_group("api_openapi")
-
 _DOCUMENT = f"{PREFIX}/openapi.json"
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options", "trace")
 # What the document can't say in a schema (no blank content, no time in the far future) is refused with 422.

@@ -26,8 +26,6 @@ from memory_pipeline_tests.faults.proxy import TcpProxy
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.local.inspect import until
 
-pytestmark = pytest.mark.xdist_group("api_operations")
-
 _BUFFER_WRITES = 5
 
 

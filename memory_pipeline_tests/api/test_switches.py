@@ -16,9 +16,6 @@ from memory_pipeline_tests.api.support import PREFIX, Person, message
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.serving.test_recall import WordEmbedder
 
-pytestmark = pytest.mark.xdist_group("api_switches")
-
-
 # -- the system switched off --
 
 

@@ -21,8 +21,6 @@ from memory_pipeline.commands.demonstrating import ANALYST_QUESTIONS
 from memory_pipeline.local.processes import descendants, free_port, process_identity
 from memory_pipeline.stores.duckdb.questions import worked_question
 
-pytestmark = pytest.mark.xdist_group("command_line")
-
 LENA = "lena.hoffmann@tavola.example"
 
 

@@ -21,8 +21,6 @@ from memory_pipeline_tests.api.stack import ApiStack, api_stack
 from memory_pipeline_tests.api.support import PREFIX, Json, Person, message
 from memory_pipeline_tests.local.host import Servers
 
-pytestmark = pytest.mark.xdist_group("two_tenants")
-
 _NAMES = ["c0", "c1", "c2", "c3"]
 _OWN_HEADERS = {"x-correlation-id"}
 """Differ from answer to answer."""

@@ -19,8 +19,6 @@ from memory_pipeline_tests.stores.duckdb.analyst_guide import (
 )
 from memory_pipeline_tests.stores.duckdb.conftest import SampleExport
 
-pytestmark = pytest.mark.xdist_group("sample_export")
-
 _BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 

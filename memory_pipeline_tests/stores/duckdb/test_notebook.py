@@ -11,8 +11,6 @@ import pytest
 
 from memory_pipeline_tests.stores.duckdb.conftest import SampleExport
 
-pytestmark = pytest.mark.xdist_group("sample_export")
-
 NOTEBOOK = Path(__file__).parents[3] / "docs" / "analytics.ipynb"
 
 

@@ -10,8 +10,6 @@ import pytest
 from memory_pipeline.stores.duckdb.generations import manifest_of
 from memory_pipeline_tests.stores.duckdb.conftest import SampleExport
 
-pytestmark = pytest.mark.xdist_group("sample_export")
-
 
 @pytest.fixture(scope="module")
 def rows(sample_export: SampleExport) -> dict[str, int]:

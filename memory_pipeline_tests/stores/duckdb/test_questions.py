@@ -20,8 +20,6 @@ from memory_pipeline.stores.duckdb.questions import Question, questions, worked_
 from memory_pipeline.synthetic import sample_messages
 from memory_pipeline_tests.stores.duckdb.conftest import SampleExport
 
-pytestmark = pytest.mark.xdist_group("sample_export")
-
 SAMPLE = [(one.tenant_slug, one.message) for one in sample_messages()]
 BY_NUMBER = pytest.mark.parametrize("question", questions(), ids=lambda one: f"{one.number:02}")
 
