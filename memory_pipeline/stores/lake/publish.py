@@ -8,11 +8,12 @@ reads there show every write that has ended, of two publishers the one that look
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 import msgspec
 
@@ -39,7 +40,8 @@ from memory_pipeline.stores.lake.switch import reading
 from memory_pipeline.stores.lake.target import Target, answering, open_target
 
 _COPIERS = 8  # requests to a server elsewhere are waiting, not work
-_ATTEMPTS = 5
+_ATTEMPTS = 8
+_WAIT_SECONDS = 0.2
 
 
 class LakePublication(msgspec.Struct, frozen=True, kw_only=True):

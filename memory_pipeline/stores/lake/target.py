@@ -24,6 +24,7 @@ PART = ".part"
 _LOCK = ".lock"
 _OPTIONS = ("endpoint_override", "region", "scheme")
 _BLOCK = 1 << 20
+_SILENCE_SECONDS = 30
 
 
 class Target:
@@ -61,10 +62,19 @@ class Target:
     def read(self, name: str) -> bytes | None:
         """Return the content of a small file, or None where it is not there."""
         try:
-            with self._filesystem.open_input_stream(f"{self._root}/{name}") as stream:
-                content: bytes = stream.read()
+            return self._read(name)
         except FileNotFoundError:
             return None
+        except OSError:
+            # Reading takes two requests: another publisher may have removed or replaced it between them.
+            try:
+                return self._read(name)
+            except FileNotFoundError:
+                return None
+
+    def _read(self, name: str) -> bytes:
+        with self._filesystem.open_input_stream(f"{self._root}/{name}") as stream:
+            content: bytes = stream.read()
         return content
 
     def blocks(self, name: str) -> Iterator[bytes]:
@@ -159,6 +169,8 @@ def _s3(options: dict[str, str]) -> Any:
         endpoint_override=endpoint or None,
         scheme=options.get("scheme") or scheme or "https",
         region=options.get("region"),
+        # The client gives up after 3 seconds of silence; a busy server may need more to join the parts of an upload.
+        request_timeout=_SILENCE_SECONDS,
         # A file below 10 MB is then one PUT, of which a publisher that is killed leaves nothing.
         allow_delayed_open=True,
         # As many parts in memory as there are copiers, however slow the server.
