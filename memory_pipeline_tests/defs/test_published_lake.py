@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
 import pytest
 
-from memory_pipeline.defs.analytics.assets import published_files, published_lake
+from memory_pipeline.defs.assembly import build_definitions
 from memory_pipeline.model.errors import StoreUnavailableError
-from memory_pipeline.settings import Settings
+from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline_tests.conftest import fresh_database
@@ -32,16 +31,16 @@ def exported(servers: Servers, migrated_template: str, tmp_path_factory: pytest.
 
 
 @pytest.fixture
-def home(exported: Path, tmp_path: Path) -> Iterator[Path]:
+def home(exported: Path, tmp_path: Path) -> Path:
     shutil.copytree(exported, tmp_path / "home/data/lake")
-    yield tmp_path / "home"
+    return tmp_path / "home"
 
 
-def materialized(home: Path, url: str | None, *assets: dg.AssetsDefinition) -> dg.ExecuteInProcessResult:
-    settings = Settings(home=home, lake_url=url)
-    return dg.materialize(
-        list(assets or [published_lake]), resources={"pipeline": Pipeline(settings)}, raise_on_error=False
-    )
+def materialized(home: Path, url: str | None, *assets: str) -> dg.ExecuteInProcessResult:
+    pipeline = Pipeline(load_settings(home=home, lake_url=url))
+    known = build_definitions(resource_overrides={"pipeline": pipeline}).get_repository_def().assets_defs_by_key
+    chosen = [known[dg.AssetKey(name)] for name in assets or ["published_lake"]]
+    return dg.materialize(chosen, raise_on_error=False)
 
 
 def told(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def test_without_a_url_the_asset_is_skipped(home: Path) -> None:
 def test_a_bucket_that_is_away_fails_this_asset_and_not_the_files_of_duckdb(home: Path, s3: S3Server) -> None:
     before = lake_bytes(home / "data/lake")
     s3.refused.add("PUT")
-    result = materialized(home, s3.url(), published_lake, published_files)
+    result = materialized(home, s3.url(), "published_lake", "duckdb_analytics")
     assert not result.success
     (failure,) = (event for event in result.all_events if event.is_step_failure)
     assert failure.step_key == "published_lake"

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -66,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
-    def do_GET(self) -> None:  # noqa: N802  # named by http.server
+    def do_GET(self) -> None:
         self._answer()
 
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
@@ -169,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
 
 
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+def _chunks(stream: io.BufferedIOBase) -> Iterator[bytes]:
     """Yield what comes as `SIZE;extensions CRLF content CRLF`, up to a size of 0 and the lines that follow it."""
     while size := int(stream.readline().split(b";")[0], 16):
         yield stream.read(size)

@@ -81,10 +81,12 @@ def publish_lake(lake_root: Path, url: str, generations_kept: int) -> LakePublic
             raise ExportError(f"there is no lake in {lake_root} to be published: materialize the lake's tables first.")
         with target.exclusive():
             publisher = _Publisher(target, lake_root, manifest, generations_kept)
-            for _ in range(_ATTEMPTS):
+            for attempt in range(_ATTEMPTS):
                 served = publisher.publish()
                 if served is not None:
                     return publisher.report(served, perf_counter() - started)
+                # By chance, or two that began together would go on taking each other's files away.
+                sleep(random.uniform(0, _WAIT_SECONDS * 2**attempt))
     raise StoreUnavailableError(
         f"what is published at {target.url} was changed by others {_ATTEMPTS} times while this lake was: let one "
         "publisher at a time work there, then materialize published_lake again."
