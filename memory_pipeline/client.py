@@ -10,7 +10,9 @@ server that can't be reached, as httpx.TransportError. Nothing is retried: give 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from uuid import UUID
@@ -69,11 +71,18 @@ def _id(conversation_id: UUID | str) -> UUID:
         ) from None
 
 
+def _report(name: str, from_day: date | str | None, to_day: date | str | None, limit: int) -> _Call:
+    if not re.fullmatch("[a-z_]+", name):
+        raise ValueError(f"{name!r} is no name of a report: `analytics_reports` lists them")
+    return _Call("GET", f"{_PREFIX}/analytics/{name}", params=_given(**{"from": from_day, "to": to_day}, limit=limit))
+
+
+_REPORTS = _Call("GET", f"{_PREFIX}/analytics")
 _HEALTH = _Call("GET", f"{_PREFIX}/health")
 _CACHE_STATS = _Call("GET", f"{_PREFIX}/cache/stats")
 
 
-def _given(**params: UUID | str | int | None) -> dict[str, str | int]:
+def _given(**params: UUID | date | str | int | None) -> dict[str, str | int]:
     return {
         name: value if isinstance(value, int) else str(value) for name, value in params.items() if value is not None
     }
@@ -142,6 +151,20 @@ class MemoryClient:
         """
         return self._send(_delete_conversation(conversation_id))
 
+    def analytics_reports(self) -> list[Json]:
+        """Return the reports that `analytics` answers, each with what it says and its columns."""
+        found: list[Json] = self._send(_REPORTS)["reports"]
+        return found
+
+    def analytics(
+        self, report: str, *, from_day: date | str | None = None, to_day: date | str | None = None, limit: int = 1000
+    ) -> Json:
+        """Return one report about one's tenant: `columns`, `rows` (the newest first), and `as_of` when they held.
+
+        Days are UTC and both included; `limit` keeps the newest rows. Raises ValueError for what is no report's name.
+        """
+        return self._send(_report(report, from_day, to_day, limit))
+
     def health(self) -> Json:
         """Return how the service is, also where it is not well (`ok` is false)."""
         return self._send(_HEALTH)
@@ -194,6 +217,20 @@ class AsyncMemoryClient:
         Raises ValueError for what is no id.
         """
         return await self._send(_delete_conversation(conversation_id))
+
+    async def analytics_reports(self) -> list[Json]:
+        """Return the reports that `analytics` answers, each with what it says and its columns."""
+        found: list[Json] = (await self._send(_REPORTS))["reports"]
+        return found
+
+    async def analytics(
+        self, report: str, *, from_day: date | str | None = None, to_day: date | str | None = None, limit: int = 1000
+    ) -> Json:
+        """Return one report about one's tenant: `columns`, `rows` (the newest first), and `as_of` when they held.
+
+        Days are UTC and both included; `limit` keeps the newest rows. Raises ValueError for what is no report's name.
+        """
+        return await self._send(_report(report, from_day, to_day, limit))
 
     async def health(self) -> Json:
         """Return how the service is, also where it is not well (`ok` is false)."""

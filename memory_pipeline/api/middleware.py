@@ -14,7 +14,7 @@ from memory_pipeline import logs, metrics
 from memory_pipeline.api.errors import error_body, log
 
 CORRELATION_HEADER = b"x-correlation-id"
-_LIMITED = ("/api/v1/memory/messages", "/api/v1/memory/conversations")
+_LIMITED = ("/api/v1/memory/messages", "/api/v1/memory/conversations", "/api/v1/memory/analytics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 

@@ -100,6 +100,36 @@ class DeletedAnswer(BaseModel):
     memories: int
 
 
+class ReportColumn(BaseModel):
+    name: str
+    type: str = Field(description="Of DuckDB.", examples=["BIGINT"])
+    meaning: str
+
+
+class AnalyticsReport(BaseModel):
+    """A report that may be asked for."""
+
+    name: str
+    sentence: str
+    columns: list[ReportColumn]
+
+
+class AnalyticsReports(BaseModel):
+    reports: list[AnalyticsReport]
+
+
+class AnalyticsAnswer(BaseModel):
+    """A report about one tenant."""
+
+    report: str
+    columns: list[str]
+    rows: list[list[str | int | float | None]] = Field(description="The newest first; days are written YYYY-MM-DD.")
+    truncated: bool = Field(description="There are more rows than `limit`; the oldest are missing.")
+    as_of: datetime | None = Field(description="The moment of the data; null where no data was exported yet.")
+    generation: str = Field(description="The exported file that says so.")
+    cached: bool
+
+
 class ErrorDetail(BaseModel):
     code: str
     message: str

@@ -6,7 +6,6 @@ import shlex
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-
 from memory_pipeline.commands.desk import Desk, open_desk
 from memory_pipeline.commands.output import out, print_json, shown, table
 from memory_pipeline.local.issuer import (

@@ -100,3 +100,13 @@ class ProviderUnavailableError(ProviderError):
 
 class ExportError(MemoryPipelineError):
     """An export was not published; the last good one is still served."""
+
+
+class NoExportError(ExportError):
+    """Nothing was exported yet, so there is nothing to read."""
+
+    code = "no_export"
+
+
+class QueryTimeoutError(MemoryPipelineError):
+    """A query over an exported file took longer than it may."""

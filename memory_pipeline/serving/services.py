@@ -23,6 +23,7 @@ from memory_pipeline.model.validation import Limits
 from memory_pipeline.model.window import NamedMemories, NamedMemory
 from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.serving import conversations, messages
+from memory_pipeline.serving.analytics import Analytics
 from memory_pipeline.serving.buffering import accept_write
 from memory_pipeline.serving.chores import Chores
 from memory_pipeline.serving.gauges import SAMPLE_SECONDS, sample_gauges
@@ -122,6 +123,7 @@ class Services:
                 )
             )
             self._refusals = RefusalLog(self.database)
+            self.analytics = Analytics(self.pipeline.exports_root, self.redis, self.require)
             self._refreshing = threading.Lock()
             names = plugin_names(settings)
             self._request_plugins = (names.enricher, names.embedder)

@@ -27,7 +27,7 @@ from memory_pipeline.serving.tokens import TokenRefusedError, TokenVerifier
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.identities import Profile, authenticate, read_profile
 from memory_pipeline.stores.redis import keys
-from memory_pipeline.stores.redis.manager import RedisManager
+from memory_pipeline.stores.redis.manager import RedisManager, Renewed
 
 _SLOWEST_READ_SECONDS = 5.0
 """What was read from Postgres longer ago is not cached: a revocation since may no longer be guarded by its mark."""
@@ -73,6 +73,8 @@ class Sessions:
         self._refusals = AuthRefusals(database)
         self._lock = threading.Lock()
         self._told_at: OrderedDict[bytes, float] = OrderedDict()
+        self._users: OrderedDict[bytes, UUID] = OrderedDict()
+        """Whose a session was when last seen: which profile to ask for with it. What Redis answers decides."""
         self._not_told_until = float("-inf")
 
     def authenticate(self, token: str | None, correlation_id: UUID) -> Principal:
@@ -98,8 +100,11 @@ class Sessions:
             raise
 
     def _principal(self, claims: Claims, hash_: bytes, correlation_id: UUID) -> Principal:
-        session = self._known_session(claims, hash_, correlation_id) or self._ask_or_wait(claims, hash_, correlation_id)
-        profile = self._profile(session)
+        known, profile = self._known(claims, hash_)
+        session = self._confirmed(known, claims, hash_, correlation_id)
+        if profile is None or session is not known:  # Postgres was asked, and may have dropped the profile as stale
+            profile = self._profile(session)
+            self._remember_user(hash_, session.user_id)
         if profile.user_status != "active":
             raise ForbiddenError("this user is disabled: ask an administrator.", code="user_disabled")
         if profile.tenant_status != "active":
@@ -117,27 +122,48 @@ class Sessions:
 
     # -- sessions --
 
-    def _known_session(self, claims: Claims, hash_: bytes, correlation_id: UUID) -> Session | None:
-        """Return the session Redis has of this token, its lifetime renewed; None where Postgres has to be asked."""
-        key = keys.session(hash_)
-        session = self._redis.get_value(key, Session, cache="session", renewed_seconds=self._lifetime(claims))
+    def _known(self, claims: Claims, hash_: bytes) -> tuple[Session | None, Profile | None]:
+        """Return what Redis has of this token and of its user, their lifetimes renewed; None where it has nothing.
+
+        The profile comes along, in the same round trip, where this process has met the session before.
+        """
+        reads = [Renewed(keys.session(hash_), Session, "session", self._lifetime(claims))]
+        user_id = self._users.get(hash_)
+        if user_id is not None:
+            reads.append(_profile_read(user_id))
+        session, *profiles = self._redis.renew_values(*reads)
         if session is None or (session.issuer, session.subject) != (claims.issuer, claims.subject):
-            return None
-        if self._must_tell(hash_):
-            try:
-                present = self._ask(claims, hash_, correlation_id)
-                self._check_profile(present)
-            except (StoreUnavailableError, BusyError):
-                with self._lock:
-                    self._not_told_until = time.monotonic() + _PAUSE_SECONDS
-                return session
-            except (UnauthenticatedError, ForbiddenError):
-                self._redis.drop_values(key)
-                raise
-            if present != session:
-                self._redis.drop_values(key)
-            return present
-        return session
+            return None, None
+        fits = bool(profiles) and user_id == session.user_id and _is_of(profiles[0], session)
+        return session, profiles[0] if fits else None
+
+    def _remember_user(self, hash_: bytes, user_id: UUID) -> None:
+        with self._lock:
+            self._users[hash_] = user_id
+            self._users.move_to_end(hash_)
+            if len(self._users) > _REMEMBERED_SESSIONS:
+                self._users.popitem(last=False)
+
+    def _confirmed(self, known: Session | None, claims: Claims, hash_: bytes, correlation_id: UUID) -> Session:
+        """Return the session Redis knows, now and then after a look at Postgres; else what Postgres says."""
+        if known is None:
+            return self._ask_or_wait(claims, hash_, correlation_id)
+        if not self._must_tell(hash_):
+            return known
+        key = keys.session(hash_)
+        try:
+            present = self._ask(claims, hash_, correlation_id)
+            self._check_profile(present)
+        except (StoreUnavailableError, BusyError):
+            with self._lock:
+                self._not_told_until = time.monotonic() + _PAUSE_SECONDS
+            return known
+        except (UnauthenticatedError, ForbiddenError):
+            self._redis.drop_values(key)
+            raise
+        if present != known:
+            self._redis.drop_values(key)
+        return present
 
     def _ask_or_wait(self, claims: Claims, hash_: bytes, correlation_id: UUID) -> Session:
         """Ask Postgres; where it is away, Redis once more: it may have been slow to answer rather than not know."""
@@ -206,18 +232,16 @@ class Sessions:
     # -- users --
 
     def _profile(self, session: Session) -> Profile:
-        # Renewed with each use: while Postgres is away those who are at work go on. It is read anew every few minutes.
-        key = keys.auth(session.user_id)
-        profile = self._redis.get_value(key, Profile, cache="auth", renewed_seconds=keys.AUTH.seconds)
-        if profile is not None and profile.tenant_id == session.tenant_id:
-            return profile
+        (profile,) = self._redis.renew_values(_profile_read(session.user_id))
+        if _is_of(profile, session):
+            return profile  # type: ignore[no-any-return]
         try:
             return self._read_profile(session)
         except StoreUnavailableError:
-            profile = self._redis.get_value_patiently(key, Profile)
-            if profile is None or profile.tenant_id != session.tenant_id:
+            waited_for = self._redis.get_value_patiently(keys.auth(session.user_id), Profile)
+            if waited_for is None or not _is_of(waited_for, session):
                 raise
-            return profile
+            return waited_for
 
     def _check_profile(self, session: Session) -> None:
         """Have Redis let go of a user's profile that is not what Postgres says, should a change not have reached it.
@@ -240,3 +264,12 @@ class Sessions:
         if time.monotonic() - started < _SLOWEST_READ_SECONDS:
             self._redis.warm_value(key, profile)
         return profile
+
+
+def _profile_read(user_id: UUID) -> Renewed:
+    # Renewed with each use: while Postgres is away those who are at work go on. It is read anew every few minutes.
+    return Renewed(keys.auth(user_id), Profile, "auth", keys.AUTH.seconds or keys.DAY)
+
+
+def _is_of(profile: Profile | None, session: Session) -> bool:
+    return profile is not None and profile.tenant_id == session.tenant_id

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,6 +20,8 @@ import uvicorn
 
 from memory_pipeline.api.app import create_app
 from memory_pipeline.client import ApiError, AsyncMemoryClient, MemoryClient
+from memory_pipeline.stages.export import export_lake
+from memory_pipeline.stores.duckdb.publish import publish_duckdb
 from memory_pipeline_tests.api.stack import ApiStack, api_stack
 from memory_pipeline_tests.api.support import Person, message
 from memory_pipeline_tests.local.host import Servers
@@ -25,7 +29,16 @@ from memory_pipeline_tests.local.inspect import until
 
 pytestmark = pytest.mark.xdist_group("api_client")
 
-_VERBS = ("post_messages", "conversations", "conversation", "delete_conversation", "health", "cache_stats")
+_VERBS = (
+    "post_messages",
+    "conversations",
+    "conversation",
+    "delete_conversation",
+    "analytics_reports",
+    "analytics",
+    "health",
+    "cache_stats",
+)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +149,34 @@ def test_every_verb(connect: Connect, url: str, person: Person) -> None:
 
     assert memory.health()["stores"]["postgres"]["ok"]
     assert memory.cache_stats()["hits"] >= 0
+
+
+def test_reports_are_read(connect: Connect, url: str, stack: ApiStack) -> None:
+    admin = stack.person("acme", "admin@acme.example", "admin")
+    memory = connect(url, admin.token)
+    exports = stack.settings.data / "exports"
+    shutil.rmtree(exports, ignore_errors=True)
+    assert refused(lambda: memory.analytics("retention")) == (404, "no_export")
+    export_lake(str(stack.settings.postgres_pipeline_url), None, stack.settings.data / "lake", dimensions=["tenants"])
+    publish_duckdb(stack.settings.data / "lake", exports, 1)
+    names = [report["name"] for report in memory.analytics_reports()]
+    assert "retention" in names
+    for name in names:
+        answer = memory.analytics(name, from_day=date(2025, 3, 1), to_day="2025-03-31", limit=5)
+        assert (answer["report"], answer["rows"]) == (name, [])
+    # The days and the limit arrived.
+    assert refused(lambda: memory.analytics("retention", from_day="2025-03-02", to_day=date(2025, 3, 1))) == (
+        422,
+        "invalid",
+    )
+    assert refused(lambda: memory.analytics("retention", limit=0)) == (422, "invalid")
+    assert refused(lambda: memory.analytics("nonsense")) == (404, "not_found")
+
+
+@pytest.mark.parametrize("name", ["../health", "..%2fhealth", "?limit=1", "#", "a/b", "", "..", "retention\n"])
+def test_a_report_that_is_a_path_leads_nowhere(connect: Connect, url: str, person: Person, name: str) -> None:
+    with pytest.raises(ValueError, match="no name of a report"):
+        connect(url, person.token).analytics(name)
 
 
 def test_what_the_api_refuses_is_raised_with_its_code(connect: Connect, url: str, person: Person) -> None:

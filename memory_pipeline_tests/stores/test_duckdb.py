@@ -27,7 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_pipeline import __version__
-from memory_pipeline.model.errors import ExportError, MemoryPipelineError
+from memory_pipeline.model.errors import ExportError, MemoryPipelineError, NoExportError, QueryTimeoutError
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores import lake
 from memory_pipeline.stores.duckdb import build, publish
@@ -525,7 +525,7 @@ def test_a_stale_wal_beside_the_link_or_a_generation_is_removed(lake_root: Path,
 
 
 def test_asking_before_the_first_export_is_a_sentence(exports: Path) -> None:
-    with pytest.raises(ExportError, match="memory-pipeline materialize"):
+    with pytest.raises(NoExportError, match="memory-pipeline materialize"):
         current_export(exports)
     exports.mkdir()
     (exports / "CURRENT").write_text("../../etc/passwd\n")
@@ -549,6 +549,21 @@ def test_queries_answer_with_columns_and_rows(published: Path) -> None:
     assert (limited.rows, limited.truncated) == ([(date(2025, 3, 1),)] * 2, True)
     assert not query(published, "SELECT day FROM messages", max_rows=MESSAGES).truncated
     assert query(published, "SELECT day FROM messages WHERE false").rows == []
+
+
+def test_parameters_are_values_and_never_sql(published: Path) -> None:
+    asked = "SELECT slug FROM tenants WHERE slug = $slug ORDER BY slug LIMIT $rows"
+    assert query(published, asked, {"slug": "acme", "rows": 5}).rows == [("acme",)]
+    for slug in ("' OR true --", "acme'; DROP TABLE tenants; --", "$rows", "slug"):
+        assert query(published, asked, {"slug": slug, "rows": 5}).rows == []
+    several = query(published, "SELECT slug FROM tenants WHERE slug > $after ORDER BY slug", {"after": ""}, max_rows=1)
+    assert (several.rows, several.truncated) == ([("acme",)], True)
+    for wrong in ({"slug": "acme"}, {"slug": "acme", "rows": 1, "more": 1}, {"slug": "acme", "rows": "many"}):
+        with pytest.raises(MemoryPipelineError, match="can't be answered"):
+            query(published, asked, wrong)
+    for statement in ("DELETE FROM tenants WHERE slug = $slug", "SELECT * FROM read_text($slug)"):
+        with pytest.raises(MemoryPipelineError, match="refused"):
+            query(published, statement, {"slug": "/etc/passwd"})
 
 
 @pytest.mark.parametrize(
@@ -636,12 +651,10 @@ def test_queries_side_by_side_in_one_process_are_all_answered_in_utc(
 
 
 def test_a_query_that_runs_long_is_stopped(published: Path) -> None:
-    with pytest.raises(MemoryPipelineError, match=r"longer than 0\.2 s"):
-        query(
-            published,
-            "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range % 7 < b.range % 5",
-            timeout_seconds=0.2,
-        )
+    asked = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range % 7 < b.range % 5"
+    for statement, parameters in ((asked, None), (asked.replace("7", "$divisor"), {"divisor": 7})):
+        with pytest.raises(QueryTimeoutError, match=r"longer than 0\.2 s"):
+            query(published, statement, parameters, timeout_seconds=0.2)
 
 
 def test_answers_are_written_in_every_format(published: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 from fastapi import APIRouter, Response
 
-from memory_pipeline.api.app import PREFIX, AuthenticatedRoute, Caller, CorrelationId, OpenServices
+from memory_pipeline.api.app import PREFIX, BodyRoute, Caller, CorrelationId, OpenServices
 from memory_pipeline.api.errors import DOCUMENTED
 from memory_pipeline.api.schemas import ErrorAnswer, PostedMessages, TakenMessages
 from memory_pipeline.model.records import Role
 from memory_pipeline.serving.messages import NewMessage
 
-router = APIRouter(prefix=PREFIX, tags=["messages"], route_class=AuthenticatedRoute)
+router = APIRouter(prefix=PREFIX, tags=["messages"], route_class=BodyRoute)
 
 
 @router.post(

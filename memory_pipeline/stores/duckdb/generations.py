@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from memory_pipeline.model.errors import ExportError
+from memory_pipeline.model.errors import ExportError, NoExportError
 from memory_pipeline.model.snapshot import Source
 from memory_pipeline.stores.files import flush, replace_symlink, replace_text
 
@@ -73,11 +73,14 @@ def content_digest(tables: Mapping[str, TableSummary]) -> str:
 
 
 def current_export(exports_root: Path) -> Path:
-    """Return the path of the generation that is served. Raises ExportError where there is none."""
+    """Return the path of the generation that is served.
+
+    Raises NoExportError where nothing was published yet, ExportError where what is served is not there.
+    """
     try:
         name = (exports_root / CURRENT).read_text(encoding="utf-8").strip()
     except FileNotFoundError as error:
-        raise ExportError(
+        raise NoExportError(
             f"nothing has been exported to {exports_root} yet: run `memory-pipeline materialize`."
         ) from error
     path = exports_root / name

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event, Lock, Timer
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
 
-from memory_pipeline.model.errors import MemoryPipelineError
+from memory_pipeline.model.errors import MemoryPipelineError, QueryTimeoutError
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,11 +42,20 @@ class QueryResult(msgspec.Struct, frozen=True):
         return list(zip(*(_values(column) for column in self.table.columns), strict=True))
 
 
-def query(path: Path, statement: str, *, max_rows: int | None = 10_000, timeout_seconds: float = 60.0) -> QueryResult:
+def query(
+    path: Path,
+    statement: str,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    max_rows: int | None = 10_000,
+    timeout_seconds: float = 60.0,
+) -> QueryResult:
     """Run one SELECT (or DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) over the file and return at most `max_rows` rows.
 
-    Writing, attaching, loading extensions, settings and reading or writing other files are refused. Raises
-    MemoryPipelineError with a sentence for what is refused, wrong, or takes longer than `timeout_seconds`.
+    `parameters` are the values of `$name` in the statement; DuckDB then makes the whole answer before the first row of
+    it is read, so the statement itself has to be bounded. Writing, attaching, loading extensions, settings and reading
+    or writing other files are refused. Raises MemoryPipelineError with a sentence for what is refused or wrong,
+    QueryTimeoutError for what takes longer than `timeout_seconds`.
     """
     import duckdb
 
@@ -63,7 +72,7 @@ def query(path: Path, statement: str, *, max_rows: int | None = 10_000, timeout_
             timer.daemon = True
             timer.start()
             try:
-                return _fetch(connection, parsed, max_rows)
+                return _fetch(connection, parsed, parameters, max_rows)
             finally:
                 timer.cancel()
     except duckdb.PermissionException as error:
@@ -72,7 +81,7 @@ def query(path: Path, statement: str, *, max_rows: int | None = 10_000, timeout_
         ) from error
     except duckdb.Error as error:
         if stopped.is_set():
-            raise MemoryPipelineError(
+            raise QueryTimeoutError(
                 f"the query took longer than {timeout_seconds:g} s and was stopped; narrow it, or allow it more time."
             ) from error
         raise MemoryPipelineError(f"the query can't be answered: {str(error).strip()}") from error
@@ -129,10 +138,16 @@ def _single_read(connection: duckdb.DuckDBPyConnection, statement: str) -> duckd
     return statements[0]
 
 
-def _fetch(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, max_rows: int | None) -> QueryResult:
+def _fetch(
+    connection: duckdb.DuckDBPyConnection,
+    statement: duckdb.Statement,
+    parameters: Mapping[str, object] | None,
+    max_rows: int | None,
+) -> QueryResult:
     import pyarrow as pa
 
-    reader: pa.RecordBatchReader = connection.sql(statement).to_arrow_reader(_BATCH_ROWS)
+    found = connection.sql(statement, params=parameters)
+    reader: pa.RecordBatchReader = found.to_arrow_reader(_BATCH_ROWS)
     schema, batches, rows = reader.schema, [], 0
     for batch in reader:
         batches.append(batch)

@@ -32,7 +32,7 @@ AUTH = KeyFamily("auth", r"auth:[0-9a-f-]{36}", 3600)
 RBAC = KeyFamily("rbac", r"rbac:[0-9a-f-]{36}:[a-z0-9:_-]+", 300)
 CONTEXT = KeyFamily("context", r"context:[0-9a-f-]{36}:[0-9a-f-]{36}:\d+:[0-9a-f]+", 3600)
 SHORT_TERM = KeyFamily("short_term", r"shortterm:.+", 3600)
-ANALYTICS = KeyFamily("analytics", r"analytics:.+", 600)
+ANALYTICS = KeyFamily("analytics", r"analytics:[0-9a-f-]{36}:memory-\d+-[0-9a-f]+\.duckdb:[a-z_]+:[0-9a-f]{64}", 600)
 WIRING = KeyFamily("wiring", r"wiring:[a-z]+:.+", 300)
 LIMITS = KeyFamily("limits", r"limits:.+", 3600)
 JOBS = KeyFamily("jobs", r"memory:jobs", None)
@@ -97,6 +97,11 @@ def auth(user_id: UUID) -> str:
 
 def rbac(user_id: UUID, plugin: str) -> str:
     return f"rbac:{user_id}:{plugin}"
+
+
+def analytics(tenant_id: UUID, generation: str, report: str, asked: bytes) -> str:
+    """`generation`: the name of the exported file; `asked`: a digest of what else the answer depends on."""
+    return f"analytics:{tenant_id}:{generation}:{report}:{asked.hex()}"
 
 
 def wiring(process: str, instance: str) -> str:

@@ -26,6 +26,7 @@ def test_every_name_has_exactly_one_family() -> None:
         keys.session(b"\x00\xff" * 16): keys.SESSION,
         keys.auth(user): keys.AUTH,
         keys.rbac(user, "enricher:local"): keys.RBAC,
+        keys.analytics(user, "memory-000042-0a1b2c3d4e.duckdb", "fact_churn", b"\x00\xff" * 16): keys.ANALYTICS,
         keys.wiring("api", "host-1"): keys.WIRING,
         keys.BUFFER_KEY: keys.BUFFER,
         keys.JOBS_KEY: keys.JOBS,
