@@ -81,6 +81,11 @@ def assert_whole(files: dict[str, bytes]) -> None:
             assert len(files[file.path]) == file.bytes
 
 
+def is_whole(files: dict[str, bytes]) -> bool:
+    manifest = msgspec.json.decode(files["manifest.json"], type=PublishedManifest)
+    return all(len(files.get(name, b"")) == size for name, size in manifest.sizes.items())
+
+
 def data_files(lake_place: Place) -> set[str]:
     return {name for name in lake_place.files() if name.startswith("data/")}
 
@@ -370,16 +375,22 @@ def test_another_generation_in_between_ends_with_one_whole_lake(
     publish_lake(lake, s3.url(), 1)
     say(lake, "of this one")
     say(other, "of the other")
+    say(other, "of the other", FIRST_DAY)  # so that it removes a file that this one found there
     calls: list[str] = []
+    whole: list[bool] = []
 
     def meanwhile(method: str, key: str) -> None:
         if method == "PUT" and key.startswith(moment) and not calls:
             calls.append(key)
             publishing(other, s3.url()).check_returncode()
+        elif calls and moment == "lake/data/":
+            # It came before this one had looked whether its files arrived: what is served is whole all the time.
+            whole.append(is_whole(files_below(s3)))
 
     s3.before = meanwhile
     report = publish_lake(lake, s3.url(), 1)
     assert calls
+    assert all(whole)
     assert report.published
     assert_whole(files_below(s3))
     manifest = read_manifest(lake)
