@@ -5,7 +5,8 @@
 The bare copy is `SELECT` of the same columns of messages and memories by ADBC, straight into two DuckDB tables,
 checkpointed: what a script of ten lines would do, without order, Parquet, other tables, marts, comments, verification,
 fsync or switch. Bare copies and full exports run in processes of their own, in turn, on the same database; medians are
-compared. Then one day of the year changes and is exported, again and again, and questions are asked of the file.
+compared. Then one day of the year changes and is exported, again and again, and the worked questions of the analyst's
+guide are asked of the file.
 """
 
 from __future__ import annotations
@@ -183,19 +184,18 @@ def change_one_day(owner_url: str) -> None:
 
 
 def ask(file: Path) -> Iterator[tuple[float, str]]:
-    """Yield the median seconds of five answers to each question, as `memory-pipeline sql` asks it, opening included."""
+    """Yield the median seconds of five answers to each worked question, each opening the file as `sql` does."""
     from memory_pipeline.stores.duckdb.query import query
+    from memory_pipeline.stores.duckdb.questions import questions
 
-    text = Path(__file__).with_name("export_questions.sql").read_text(encoding="utf-8")
-    for question in text.partition("\n")[2].split(";\n"):
-        if question.strip():
-            times = []
-            for _ in range(5):
-                started = perf_counter()
-                if not query(file, question).rows:
-                    raise SystemExit(f"no answer to: {question}")
-                times.append(perf_counter() - started)
-            yield statistics.median(times), question
+    for question in questions():
+        times = []
+        for _ in range(5):
+            started = perf_counter()
+            if not query(file, question.statement).rows:
+                raise SystemExit(f"no answer to question {question.number}: {question.question}")
+            times.append(perf_counter() - started)
+        yield statistics.median(times), f"{question.number}. {question.question}"
 
 
 def median(runs: list[dict[str, float]], of: str = "seconds") -> float:

@@ -215,7 +215,9 @@ def recall(
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="One SQL query.")],
+    query: Annotated[str | None, typer.Argument(help="One SQL query.")] = None,
+    question: Annotated[int | None, typer.Option(help="Ask this worked question instead of a query.")] = None,
+    questions: Annotated[bool, typer.Option("--questions", help="Only list the worked questions.")] = False,
     format: Annotated[
         Literal["table", "csv", "json", "parquet"], typer.Option(help="How to write the answer.")
     ] = "table",
@@ -225,13 +227,20 @@ def sql(
         int | None, typer.Option(min=1, help="Most rows; a table has at most 10,000 unless this says more.")
     ] = None,
 ) -> None:
-    """Ask the published DuckDB file, read-only.
+    """Ask the published DuckDB file, read-only: a query, or one of the worked questions.
 
     Example: `memory-pipeline sql "SELECT * FROM mart_daily_activity ORDER BY day DESC LIMIT 7"`
     """
-    from memory_pipeline.commands.querying import sql_command
+    from memory_pipeline.commands.querying import ask_question_command, list_questions_command, sql_command
 
-    _finish(sql_command(query, format, timeout, tenant, limit))
+    if (query is not None) + (question is not None) + questions != 1:
+        raise typer.BadParameter("give a query, or --question with a number, or --questions.")
+    if query is not None:
+        _finish(sql_command(query, format, timeout, tenant, limit))
+    elif question is not None:
+        _finish(ask_question_command(question, format, timeout, tenant, limit))
+    else:
+        _finish(list_questions_command())
 
 
 @app.command()
@@ -260,7 +269,7 @@ def rebuild_index(
 
 @app.command()
 def demo() -> None:
-    """Take the sample conversations through the whole pipeline, then ask it something.
+    """Take the sample conversations through the whole pipeline, then ask what a user and an analyst would.
 
     Example: `memory-pipeline demo`
     """

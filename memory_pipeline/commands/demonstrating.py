@@ -1,7 +1,8 @@
-"""`demo`: the sample conversations through the whole pipeline, then a recall and a SQL answer."""
+"""`demo`: the sample conversations through the whole pipeline, then a recall and three answers for an analyst."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -16,17 +17,17 @@ from memory_pipeline.model.records import IncomingMessage
 from memory_pipeline.serving.ingest import IngestReport
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.pipeline import Pipeline
-from memory_pipeline.stores.duckdb.publish import current_export
+from memory_pipeline.stores.duckdb.generations import LINK, current_export
 from memory_pipeline.stores.duckdb.query import query, write_result
+from memory_pipeline.stores.duckdb.questions import worked_question
 from memory_pipeline.stores.postgres.statistics import StoreCounts, store_counts
 from memory_pipeline.synthetic import sample_messages
 
 QUESTION = "Where do I work?"
 ASKER = "lena.hoffmann@tavola.example"
-ANALYST_QUERY = """
-SELECT tenant, count(DISTINCT user_id) AS users, sum(messages) AS messages, sum(facts) AS facts
-FROM mart_user_daily GROUP BY tenant ORDER BY tenant
-""".strip()
+ANALYST_QUESTIONS = (2, 9, 10)
+"""Worked questions whose answers read well on the sample: its tenants, what people say, what changed in their lives."""
+_ANSWER_ROWS = 6
 _COUNTED = ("users", "messages", "facts", "summaries", "relations", "vectors", "indexed")
 
 
@@ -46,7 +47,7 @@ def demo_command() -> int:
             _show_made(before, _totals(pipeline))
             out.print(f'\n[bold]memory-pipeline recall "{QUESTION}" --user {ASKER} --k 4[/bold]', highlight=False)
             show_recall(recall_for(pipeline, QUESTION, ASKER, k=4))
-        _show_sql(settings)
+        _show_answers(settings)
     out.print(f"\ndone in {time.monotonic() - began:.1f} s. Next: [bold]make up[/bold] opens the Dagster UI on this.")
     return 0
 
@@ -82,10 +83,23 @@ def _show_made(before: dict[str, int], after: dict[str, int]) -> None:
     out.print(grid)
 
 
-def _show_sql(settings: Settings) -> None:
-    path = current_export(settings.data / "exports")
-    out.print(f"\n[bold]memory-pipeline sql[/bold] over {path}", highlight=False, soft_wrap=True)
-    out.print(ANALYST_QUERY, highlight=False)
-    sys.stdout.flush()
-    write_result(query(path, ANALYST_QUERY), "table", sys.stdout.buffer)
-    sys.stdout.flush()
+def _show_answers(settings: Settings) -> None:
+    """Ask the published file what an analyst may ask, and say how to open it."""
+    exports = settings.data / "exports"
+    path = current_export(exports)
+    for chosen in ANALYST_QUESTIONS:
+        asked = worked_question(chosen)
+        out.print(f"\n[bold]memory-pipeline sql --question {chosen}[/bold]", highlight=False)
+        out.print(f"{asked.question}\n\n{asked.statement}\n", highlight=False, markup=False, soft_wrap=True)
+        sys.stdout.flush()
+        write_result(query(path, asked.statement, max_rows=_ANSWER_ROWS), "table", sys.stdout.buffer)
+        sys.stdout.flush()
+    file = (exports / LINK).absolute()
+    lines = (
+        f"\nthe answers come from {file}; open it yourself, read-only:",
+        f"  duckdb -readonly {shlex.quote(str(file))}",
+        f"  duckdb.connect({str(file)!r}, read_only=True)        # in Python, after: import duckdb",
+        "more questions: memory-pipeline sql --questions; what every column means: docs/analyst-guide.md",
+    )
+    for line in lines:
+        out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,16 +1,17 @@
-"""`sql`: a query over the published DuckDB file. Needs no server."""
+"""`sql`: a query, or a worked question, over the published DuckDB file. Needs no server."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from memory_pipeline.commands.output import err
+from memory_pipeline.commands.output import err, out
 from memory_pipeline.local.accounts import reachable_home
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stores.duckdb.generations import current_export
 from memory_pipeline.stores.duckdb.overview import tenant_export
 from memory_pipeline.stores.duckdb.query import Format, query, write_result
+from memory_pipeline.stores.duckdb.questions import questions, worked_question
 
 MAX_ROWS = 10_000
 
@@ -20,6 +21,24 @@ def exports_folder(settings: Settings) -> Path:
     if settings.data_dir is not None or settings.postgres_pipeline_url is not None:
         return settings.data / "exports"
     return reachable_home(settings.home, say=lambda line: None) / "data" / "exports"
+
+
+def list_questions_command() -> int:
+    """Print the number and text of every worked question."""
+    for one in questions():
+        out.print(f"{one.number:>2}  {one.question}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def ask_question_command(
+    number: int, format_: Format, timeout_seconds: float, tenant: str | None, limit: int | None
+) -> int:
+    """Print a worked question and its answer; otherwise as `sql_command`."""
+    asked = worked_question(number)
+    # Beside the answer, not in it: what a program reads stays as it is.
+    text = f"{asked.question}\n{asked.context}\n\n{asked.statement}\n"
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
+    return sql_command(asked.statement, format_, timeout_seconds, tenant, limit)
 
 
 def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant: str | None, limit: int | None) -> int:

@@ -7,14 +7,12 @@ Postgres holds the decision already and StoreUnavailableError says what that mea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Literal
 from uuid import UUID
 
-from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
-
 from memory_pipeline.model.errors import ConflictError, InvalidRequestError, NotFoundError, StoreUnavailableError
 from memory_pipeline.model.validation import Problem, check_email, check_id, check_name
+from memory_pipeline.serving.cached_answers import drop_or_raise
 from memory_pipeline.stores.postgres import directory
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.identities import record_auth_event
@@ -22,12 +20,6 @@ from memory_pipeline.stores.postgres.permissions import Author, write_event
 from memory_pipeline.stores.postgres.tenants import User, check_slug, tenant_id_of
 from memory_pipeline.stores.redis import keys
 from memory_pipeline.stores.redis.manager import RedisManager
-
-_KEYS_AT_ONCE = 200
-"""Few enough for one call of the cache's connection, which waits some tens of milliseconds at most."""
-_TRIES = 4
-_WAIT_SECONDS = 0.5
-"""Together longer than the manager leaves Redis alone after a failure, so that one lost packet is no error."""
 
 
 class Administration:
@@ -171,19 +163,13 @@ class Administration:
 
     def _drop(self, names: Sequence[str], decision: str) -> None:
         """Drop values that a decision made wrong. Raises StoreUnavailableError where Redis can't be told."""
-        remaining = iter(names)
-        while batch := list(islice(remaining, _KEYS_AT_ONCE)):
-            tries = Retrying(
-                retry=retry_if_result(lambda told: not told),
-                stop=stop_after_attempt(_TRIES),
-                wait=wait_fixed(_WAIT_SECONDS),
-                retry_error_callback=lambda state: False,
-            )
-            if not tries(self._redis.drop_values, *batch):
-                raise StoreUnavailableError(
-                    f"{decision} in Postgres, but Redis could not be told, and for up to an hour requests may be "
-                    "answered as before: do the same again once Redis answers."
-                )
+        try:
+            drop_or_raise(self._redis, names)
+        except StoreUnavailableError as error:
+            raise StoreUnavailableError(
+                f"{decision} in Postgres, but Redis could not be told, and for up to an hour requests may be answered "
+                "as before: do the same again once Redis answers."
+            ) from error
 
 
 def _check_linkable(found: directory.LockedIdentity, user: User) -> None:

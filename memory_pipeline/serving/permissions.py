@@ -6,21 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from uuid import UUID, uuid4
 
 import msgspec
-from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
 
 from memory_pipeline.model.errors import ForbiddenError, StoreUnavailableError
 from memory_pipeline.model.identity import Principal
+from memory_pipeline.serving.cached_answers import KEYS_AT_ONCE, drop_or_raise
 from memory_pipeline.stages.refusals import RefusalLog
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.permissions import Author, affected_users, plugin_names
 from memory_pipeline.stores.redis import keys
 from memory_pipeline.stores.redis.manager import RedisManager
-
-_KEYS_AT_ONCE = 200
-"""Few enough for one call of the cache's connection, which waits some tens of milliseconds at most."""
-_DROP_TRIES = 3
-_DROP_WAIT_SECONDS = 1.2
-"""Longer than the manager keeps away from a Redis that has just failed."""
 
 
 def require_permission(
@@ -74,8 +68,8 @@ def make_change(
         with database.transaction() as connection:
             plugins = plugin_names(connection) if affected.plugins is None else affected.plugins
             for users in _users(connection, affected):
-                for user_ids in _chunks(users, max(1, _KEYS_AT_ONCE // (len(plugins) + 1))):
-                    _drop(redis, _keys(user_ids, plugins, permissions=affected.permissions))
+                for user_ids in _chunks(users, max(1, KEYS_AT_ONCE // (len(plugins) + 1))):
+                    drop_or_raise(redis, _keys(user_ids, plugins, permissions=affected.permissions))
                     dropped += len(user_ids)
     except StoreUnavailableError as error:
         raise StoreUnavailableError(
@@ -101,14 +95,3 @@ def _chunks(users: Sequence[UUID], size: int) -> Iterator[Sequence[UUID]]:
 def _keys(user_ids: Sequence[UUID], plugins: Sequence[str], *, permissions: bool) -> list[str]:
     names = [keys.rbac(user_id, plugin) for user_id in user_ids for plugin in plugins]
     return names + [keys.auth(user_id) for user_id in user_ids] if permissions else names
-
-
-def _drop(redis: RedisManager, names: list[str]) -> None:
-    attempts = Retrying(
-        retry=retry_if_result(lambda dropped: not dropped),
-        stop=stop_after_attempt(_DROP_TRIES),
-        wait=wait_fixed(_DROP_WAIT_SECONDS),
-        retry_error_callback=lambda _: False,
-    )
-    if not attempts(redis.drop_values, *names):
-        raise StoreUnavailableError(f"Redis did not answer in {_DROP_TRIES} tries.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from memory_pipeline.commands.demonstrating import ANALYST_QUESTIONS
 from memory_pipeline.local.processes import descendants, free_port, process_identity
+from memory_pipeline.stores.duckdb.questions import worked_question
 
 pytestmark = pytest.mark.xdist_group("command_line")
 
@@ -46,11 +50,14 @@ def succeed(home: Path, *arguments: str, **more: str) -> str:
 
 @pytest.fixture(scope="module")
 def demo_home() -> Iterator[Path]:
-    """A home in which `demo` has run once; not below pytest's own folders, which root's servers can't pass."""
+    """A home in which `demo` has run once, and demo.txt says what it printed.
+
+    Not below pytest's own folders, which root's servers can't pass.
+    """
     home = Path(tempfile.mkdtemp(prefix="memory-demo-"))
     home.chmod(0o711)
     try:
-        succeed(home, "demo")
+        (home / "demo.txt").write_text(succeed(home, "demo"), encoding="utf-8")
         yield home
     finally:
         shutil.rmtree(home)
@@ -76,6 +83,22 @@ def test_demo_fills_every_store_and_a_second_one_adds_nothing(demo_home: Path) -
     assert "imported 0 sample messages, 1,710 there already" in again
     assert counts(demo_home) == before
     assert (demo_home / "data" / "exports" / "CURRENT").read_text() == export
+
+
+def test_demo_ends_with_three_answers_for_an_analyst_and_how_to_open_the_file(demo_home: Path) -> None:
+    said = (demo_home / "demo.txt").read_text(encoding="utf-8")
+    asked = [worked_question(number) for number in ANALYST_QUESTIONS]
+    places = [said.index(f"{one.question}\n\n{one.statement}\n") for one in asked]
+    assert len(places) == 3
+    assert places == sorted(places)
+    tenants, people, changes = (said[place:] for place in places)
+    assert re.search(r"^ tavola +4 +674 +63 ", tenants, re.MULTILINE)
+    assert re.search(r"^ works_as +7 +6 +0\.9 +7 +Lena Hoffmann works as a nurse\.", people, re.MULTILINE)
+    assert re.search(rf"^ {LENA} +Lena Hoffmann works at a children's hospital\.", changes, re.MULTILINE)
+    opening = re.search(r"duckdb\.connect\(.+?, read_only=True\)", changes)
+    assert opening is not None
+    with eval(opening[0], {"duckdb": duckdb}) as connection:
+        assert connection.sql("SELECT count(*) FROM messages").fetchall() == [(1710,)]
 
 
 def test_recall_names_the_message_a_fact_comes_from(demo_home: Path) -> None:

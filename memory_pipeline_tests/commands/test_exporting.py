@@ -1,4 +1,4 @@
-"""`export list|verify|prune` and `sql --tenant`, on published files alone: no server is up."""
+"""`export list|verify|prune`, `sql --tenant` and `sql --question`, on published files alone: no server is up."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores.duckdb.generations import current_export, generations
 from memory_pipeline.stores.duckdb.publish import Scope, publish_duckdb
+from memory_pipeline.stores.duckdb.questions import questions, worked_question
 from memory_pipeline.stores.lake.publish import publish_lake
 from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
@@ -144,3 +145,24 @@ def test_sql_stops_at_the_limit_and_says_so(data: Path) -> None:
     done = run(data, "sql", "SELECT source_message_id FROM messages ORDER BY 1", "--limit", "2", "--format", "csv")
     assert len(done.stdout.splitlines()) == 3
     assert "only the first 2 rows" in done.stderr
+
+
+def test_worked_questions_are_listed_and_asked_by_number(data: Path) -> None:
+    listed = run(data, "sql", "--questions").stdout.splitlines()
+    assert [line.split(maxsplit=1) for line in listed] == [[str(one.number), one.question] for one in questions()]
+    done = run(data, "sql", "--question", "2", "--format", "json")
+    assert [(row["tenant"], row["messages"]) for row in json.loads(done.stdout)] == [
+        ("globex", MESSAGES // 2 + 1),
+        ("acme", MESSAGES // 2),
+    ]
+    assert worked_question(2).statement in done.stderr
+    own = json.loads(run(data, "sql", "--question", "2", "--tenant", "acme", "--format", "json").stdout)
+    assert [row["tenant"] for row in own] == ["acme"]
+
+
+def test_sql_takes_a_query_or_a_question_that_is_there(data: Path) -> None:
+    unknown = run(data, "sql", "--question", "0")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "there is no question 0" in unknown.stderr
+    for arguments in ([], ["SELECT 1", "--question", "2"], ["--question", "2", "--questions"]):
+        assert run(data, "sql", *arguments).returncode == 2

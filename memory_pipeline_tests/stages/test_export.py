@@ -27,7 +27,7 @@ from memory_pipeline.stages.export import (
     publish_lake_at_url,
 )
 from memory_pipeline.stores.duckdb.generations import generations
-from memory_pipeline.stores.duckdb.publish import publish_duckdb
+from memory_pipeline.stores.duckdb.publish import Scope, publish_duckdb
 from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS
 from memory_pipeline.stores.lake.published import published_generations, verify_published_lake
 from memory_pipeline.stores.postgres.export import snapshot
@@ -94,13 +94,16 @@ def test_exporting_twice_changes_nothing(source: str, tmp_path: Path) -> None:
 
 def test_deleting_everything_and_exporting_again_gives_the_same_digests(source: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
+    consumers = {"acme": Scope(tenant="acme"), "lab": Scope(mask_key=b"a key for this test alone")}
     first = digests(source, data / "lake")
-    published = publish_duckdb(data / "lake", data / "exports", 3)
+    published = publish_duckdb(data / "lake", data / "exports", 3, consumers)
     shutil.rmtree(data)
     assert digests(source, data / "lake") == first
-    again = publish_duckdb(data / "lake", data / "exports", 3)
-    assert again.published
-    assert (again.digest, again.path) == (published.digest, published.path)
+    again = publish_duckdb(data / "lake", data / "exports", 3, consumers)
+    for before, after in [(published, again), *((published.consumers[one], again.consumers[one]) for one in consumers)]:
+        assert after.published
+        assert (after.digest, after.path) == (before.digest, before.path)
+    assert len({again.digest, *(one.digest for one in again.consumers.values())}) == 3
 
 
 def test_a_late_message_rewrites_only_its_day(source: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from memory_pipeline.defs.analytics.columns import asset_of, column_metadata, mart_metadata
+from memory_pipeline.defs.analytics.plots import PLOTTED, lake_plot, mart_plot, overview_plot
 from memory_pipeline.defs.audit.assets import consistency_audit
 from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
@@ -15,6 +16,7 @@ from memory_pipeline.stages.export import export_lake, publish, publish_lake_at_
 from memory_pipeline.stores.duckdb.checks import preview
 from memory_pipeline.stores.duckdb.marts import Mart, marts
 from memory_pipeline.stores.lake import DAILY_TABLES
+from memory_pipeline.stores.lake.manifest import read_manifest
 
 _LAKE_PREFIX = "lake_"
 _DESCRIPTIONS = {
@@ -85,8 +87,14 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
         daily_tables=[table for table in DAILY_TABLES if f"{_LAKE_PREFIX}{table}" in selected],
         dimensions=[],
     )
+    manifest = read_manifest(pipeline.lake_root)
+    assert manifest is not None
     for report in reports:
         folder = pipeline.lake_root / report.table
+        # Dagster writes an event per day of the run. The newest, which its UI opens with, is enough to hold the plot.
+        context.add_asset_metadata(
+            {"plot": lake_plot(manifest, report.table)}, f"{_LAKE_PREFIX}{report.table}", context.partition_keys[-1]
+        )
         yield dg.MaterializeResult(
             asset_key=f"{_LAKE_PREFIX}{report.table}",
             metadata=metadata_of(report, row_count=report.rows, path=dg.MetadataValue.path(folder)),
@@ -203,12 +211,15 @@ def published_files(
                     report,
                     row_count=sum(report.rows.values()),
                     path=dg.MetadataValue.path(report.path),
+                    plot=overview_plot(report.rows),
                     tables=dg.MetadataValue.md(f"| table | rows |\n|---|---|\n{rows}"),
                     consumers=dg.MetadataValue.md(f"| consumer | file | rows |\n|---|---|---|\n{consumers}"),
                 ),
             )
         else:
             metadata: dict[str, dg.MetadataValue | int] = {"dagster/row_count": report.rows[name]}
+            if name in PLOTTED:
+                metadata["plot"] = mart_plot(report.path, name)
             if name in _PREVIEWED:
                 metadata["preview"] = dg.MetadataValue.md(preview(report.path, name))
             yield dg.MaterializeResult(asset_key=key, metadata=metadata)

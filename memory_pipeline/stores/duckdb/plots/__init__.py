@@ -1,0 +1,95 @@
+"""The numbers that plots of a published file show: counts and times, never a name of a user or a text.
+
+Apart from the SQL that a file is built with, whose every change makes a new generation. Every statement looks at the
+last 90 days, or weeks, that there is something of: a plot has no room for more.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memory_pipeline.stores.duckdb.query import query
+from memory_pipeline.stores.sqlfiles import sql
+
+
+class DayCount(NamedTuple):
+    """How many of a series there were on a day. Days without any may be left out."""
+
+    series: str
+    day: date
+    number: int
+
+
+class DayFindings(NamedTuple):
+    """What audits of a day found in one store."""
+
+    series: str
+    day: date
+    findings: int
+    repaired: int
+
+
+class DayLag(NamedTuple):
+    """How long completed work of a type took, in seconds, by the day it was asked for."""
+
+    job_type: str
+    day: date
+    p50: float
+    p95: float
+
+
+class DayChurn(NamedTuple):
+    """Facts that began and ended on a day, and those that held at its end."""
+
+    day: date
+    began: int
+    ended: int
+    holding: int
+
+
+class Cohort(NamedTuple):
+    """Part of the users who first wrote in a week that wrote again so many weeks later, 0 to 1."""
+
+    week: date
+    users: int
+    weeks_later: int
+    retention: float
+
+
+def activity(path: Path) -> list[DayCount]:
+    """Messages by tenant: the eight with most of them, then the others as one. Raises MemoryPipelineError."""
+    return [DayCount(*row) for row in _rows(path, "activity")]
+
+
+def growth(path: Path) -> list[DayCount]:
+    """Memories up to the end of each day, by kind."""
+    return [DayCount(*row) for row in _rows(path, "growth")]
+
+
+def retention(path: Path) -> list[Cohort]:
+    """The last twelve weeks in which users first wrote, each with the (at most twelve) weeks after it so far."""
+    return [Cohort(*row) for row in _rows(path, "retention")]
+
+
+def response(path: Path) -> list[DayLag]:
+    """Percentiles over the jobs of all tenants; those of single tenants could not be put together."""
+    return [DayLag(*row) for row in _rows(path, "response")]
+
+
+def churn(path: Path) -> list[DayChurn]:
+    """Every day up to the last with messages: facts may begin or end long after."""
+    return [DayChurn(*row) for row in _rows(path, "churn")]
+
+
+def quality(path: Path) -> list[DayFindings]:
+    """Findings by store and problem: the eight most frequent, then the others as one.
+
+    The last day of each series is that of the newest entry of the log: nothing found since must show too.
+    """
+    return [DayFindings(*row) for row in _rows(path, "quality")]
+
+
+def _rows(path: Path, name: str) -> list[tuple[Any, ...]]:
+    return query(path, sql(__name__, name), max_rows=None).rows
