@@ -310,7 +310,7 @@ app.add_typer(export)
 
 @export.command("list")
 def export_list(json: Json = False) -> None:
-    """Show every published file, for everyone and for single consumers, with the moment it shows.
+    """Show every published file, for everyone and for single consumers, and the lake at MEMORY_LAKE_URL.
 
     Example: `memory-pipeline export list`
     """
@@ -321,7 +321,7 @@ def export_list(json: Json = False) -> None:
 
 @export.command("verify")
 def export_verify(json: Json = False) -> None:
-    """Read the lake and every published file again; exit 1 where one is not as it was written.
+    """Read the lake (and its copy at MEMORY_LAKE_URL) and every published file; exit 1 where one is not as written.
 
     Example: `memory-pipeline export verify --json`
     """

@@ -8,7 +8,8 @@ somebody continues it) or `place:sleep=SECONDS`, each with `@N` behind it for th
 It is no setting: nothing but a test sets it, and without it a place costs one look at the environment. Places, in the
 order of a job's way: after_xadd (in the stream, not yet marked published), before_claim_commit, after_claim,
 before_mark (in Chroma, not yet marked as indexed), after_work (everything is written, the ledger does not know),
-after_settle (the ledger knows, the stream does not).
+after_settle (the ledger knows, the stream does not). When the lake is published: after_lake_copies,
+before_lake_manifest (its generation is kept, the one before is served), after_lake_manifest, before_lake_removals.
 """
 
 from __future__ import annotations

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
     chroma_database: str = Field("default_database", description="Chroma database that holds the collections.")
     dagster_postgres_url: str | None = Field(None, description="Dagster's own database.")
     data_dir: Path | None = Field(None, description="Lake and DuckDB exports; default MEMORY_HOME/data.")
+    lake_url: Annotated[str, StringConstraints(pattern=r"^(file:///|s3://)")] | None = Field(
+        None,
+        description="Where the lake is published: file:///folder or s3://bucket/prefix?region=…&endpoint_override=…, "
+        "with the credentials of AWS_*; unset: nowhere, the lake is a local folder.",
+    )
 
     # -- pipeline --
     partition_start: date = Field(
@@ -73,7 +78,9 @@ class Settings(BaseSettings):
     chroma_documents: Literal["full", "none"] = Field(
         "full", description="Store each memory as JSON beside its vector, or ids and metadata only."
     )
-    export_generations: int = Field(3, ge=1, description="DuckDB files kept, the newest included.")
+    export_generations: int = Field(
+        3, ge=1, description="Generations kept of each DuckDB file and of the published lake, the newest included."
+    )
     max_message_bytes: int = Field(1_000_000, ge=1_000, description="Longest message content accepted, in UTF-8.")
 
     # -- recall --

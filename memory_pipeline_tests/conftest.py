@@ -22,6 +22,7 @@ from memory_pipeline.local.postgres import PostgresServer
 from memory_pipeline.local.redis import RedisServer
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline_tests.local.host import ServerHost, Servers, ask_for_servers
+from memory_pipeline_tests.stores.lake_places import lake_place, s3  # noqa: F401  # fixtures of several folders
 
 _HOST = pytest.StashKey[ServerHost]()
 _HOST_VARIABLE = "MEMORY_TEST_SERVERS"

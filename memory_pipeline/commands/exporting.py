@@ -1,4 +1,7 @@
-"""`export list|verify|prune`: what was exported, whether it is as it was written, old generations. Needs no server."""
+"""`export list|verify|prune`: what was exported, whether it is as it was written, old generations.
+
+Of all servers they ask that of MEMORY_LAKE_URL alone, where the setting names one.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,17 @@ from memory_pipeline.commands.querying import exports_folder
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stores.duckdb.overview import prune_exports, published_files, verify_exports
 from memory_pipeline.stores.lake import verify_lake
+from memory_pipeline.stores.lake.published import published_generations, verify_published_lake
 
 
 def export_list_command(*, json: bool) -> int:
-    """Print every generation of every published file."""
-    files = published_files(exports_folder(load_settings()))
+    """Print every generation of every published file, and of the lake at MEMORY_LAKE_URL."""
+    settings = load_settings()
+    files = published_files(exports_folder(settings))
+    lakes = published_generations(settings.lake_url) if settings.lake_url is not None else []
     if json:
-        print_json(msgspec.to_builtins(files, enc_hook=str))
+        entries = [{"kind": "duckdb"} | msgspec.to_builtins(file, enc_hook=str) for file in files]
+        print_json(entries + [{"kind": "lake"} | msgspec.to_builtins(one, enc_hook=str) for one in lakes])
         return 0
     grid = table("Exports, newest first", "for", "file", "served", "rows of", "messages", "MiB", "as of (UTC)")
     for file in files:
@@ -29,14 +36,27 @@ def export_list_command(*, json: bool) -> int:
             number(round(file.bytes / 2**20, 1)),
             f"{file.as_of:%Y-%m-%d %H:%M:%S}" if file.as_of else "",
         )
+    for one in lakes:
+        grid.add_row(
+            "everyone",
+            one.url,
+            "yes" if one.served else "",
+            "all tenants",
+            number(one.messages),
+            number(round(one.bytes / 2**20, 1)),
+            f"{one.as_of:%Y-%m-%d %H:%M:%S}" if one.as_of else "",
+        )
     out.print(grid)
     return 0
 
 
 def export_verify_command(*, json: bool) -> int:
-    """Read the lake and every published file again; 1 where something is not as it was written."""
-    exports = exports_folder(load_settings())
+    """Read the lake, here and at MEMORY_LAKE_URL, and every published file; 1 where one is not as it was written."""
+    settings = load_settings()
+    exports = exports_folder(settings)
     problems = [*verify_lake(exports.parent / "lake"), *verify_exports(exports)]
+    if settings.lake_url is not None:
+        problems += verify_published_lake(exports.parent / "lake", settings.lake_url)
     if json:
         print_json({"problems": problems})
     else:

@@ -17,6 +17,7 @@ from memory_pipeline.stores.duckdb.publish import ExportReport, Scope, publish_d
 from memory_pipeline.stores.duckdb.traces import files_naming
 from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS, LEDGERS, LakeReport, exporting, require_table
 from memory_pipeline.stores.lake.manifest import statement_digest
+from memory_pipeline.stores.lake.publish import LakePublication, publish_lake
 from memory_pipeline.stores.postgres.export import export_statement, snapshot
 
 _EVERY_DAY = DayWindow(date.min, date.max)
@@ -105,14 +106,25 @@ def publish(settings: Settings, lake_root: Path, exports_root: Path) -> ExportRe
     return publish_duckdb(lake_root, exports_root, settings.export_generations, consumer_scopes(settings))
 
 
+def publish_lake_at_url(settings: Settings, lake_root: Path) -> LakePublication | None:
+    """Publish the lake at MEMORY_LAKE_URL, or return None where that is not set.
+
+    Raises StoreUnavailableError, ExportError, SettingsError; the local lake is as it was, and so is what is served.
+    """
+    if settings.lake_url is None:
+        return None
+    return publish_lake(lake_root, settings.lake_url, settings.export_generations)
+
+
 def forget_in_exports(
     settings: Settings, pipeline_url: str, lake_root: Path, exports_root: Path, user_id: UUID
 ) -> ExportReport | None:
     """Take a user who was erased from Postgres out of the lake and out of every published file, old generations too.
 
     Call it once their rows are gone from Postgres. Other generations than the new one are removed whole: their rows
-    can't be taken out of files that readers have open. Returns None where nothing was ever exported. Raises ExportError
-    where any file still names the user, and as `export_lake` and `publish` do.
+    can't be taken out of files that readers have open. At MEMORY_LAKE_URL only the files of the lake are left, whose
+    rows were looked through here. Returns None where nothing was ever exported. Raises ExportError where any file still
+    names the user, and as `export_lake`, `publish` and `publish_lake_at_url` do; then call it again.
     """
     if not lake_root.exists() and not exports_root.exists():
         return None
@@ -124,4 +136,6 @@ def forget_in_exports(
             f"user {user_id} is still in {', '.join(str(path) for path in left)}: erase them from Postgres first, "
             "then again from the exports."
         )
+    if settings.lake_url is not None:
+        publish_lake(lake_root, settings.lake_url, 1)
     return report

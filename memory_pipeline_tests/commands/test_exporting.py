@@ -16,9 +16,11 @@ from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores.duckdb.generations import current_export, generations
 from memory_pipeline.stores.duckdb.publish import Scope, publish_duckdb
 from memory_pipeline.stores.duckdb.questions import questions, worked_question
+from memory_pipeline.stores.lake.publish import publish_lake
 from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, add_messages, fill, message
+from memory_pipeline_tests.stores.lake_places import Place
 
 CONSUMERS = {
     "acme-lab": Scope(tenant="acme", mask_key=b"a key for these tests alone"),
@@ -47,14 +49,14 @@ def data(exported: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(data: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")}
     return subprocess.run(
         [sys.executable, "-m", "memory_pipeline.cli", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
-        env=clean | {"MEMORY_DATA_DIR": str(data)},
+        env=clean | {"MEMORY_DATA_DIR": str(data)} | environment,
         check=False,
     )
 
@@ -87,6 +89,34 @@ def test_verifying_passes_on_whole_files_and_names_damaged_ones(data: Path) -> N
     assert len(problems) == 2
     assert problems[0].endswith("lake/messages/day=2025-03-02/part-0.parquet is missing")
     assert damaged.name in problems[1]
+
+
+def test_the_published_lake_is_listed_and_verified_too(data: Path, lake_place: Place) -> None:
+    url = lake_place.url
+    publish_lake(data / "lake", url, 3)
+    listed = json.loads(run(data, "export", "list", "--json", MEMORY_LAKE_URL=url).stdout)
+    assert [one["kind"] for one in listed] == ["duckdb"] * 6 + ["lake"]
+    assert (listed[-1]["served"], listed[-1]["messages"]) == (True, MESSAGES + 1)
+    assert listed[-1]["url"].startswith(f"{url.partition('?')[0]}/manifests/000001-")
+    assert "manifests/0" in run(data, "export", "list", MEMORY_LAKE_URL=url, COLUMNS="300").stdout
+    assert run(data, "export", "verify", MEMORY_LAKE_URL=url).returncode == 0
+    lost = next(name for name in lake_place.files() if name.startswith("data/users/"))
+    lake_place.remove(lost)
+    done = run(data, "export", "verify", "--json", MEMORY_LAKE_URL=url)
+    assert done.returncode == 1
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert problem.endswith(f"{lost} is missing: materialize published_lake")
+
+
+def test_a_published_lake_that_does_not_answer_is_a_sentence(data: Path) -> None:
+    url = "s3://bucket/lake?endpoint_override=http://127.0.0.1:1&region=eu-west-1"
+    done = run(data, "export", "verify", MEMORY_LAKE_URL=url, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x")
+    assert done.returncode == 3
+    assert "the published lake can't be read at s3://bucket/lake" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = run(data, "export", "list", MEMORY_LAKE_URL="lake")
+    assert done.returncode == 2
+    assert "MEMORY_LAKE_URL='lake'" in done.stderr
 
 
 def test_pruning_keeps_what_is_served(data: Path) -> None:

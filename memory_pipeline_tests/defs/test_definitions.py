@@ -162,6 +162,7 @@ def test_the_published_file_has_a_freshness_policy_and_one_publisher() -> None:
     for key in ("duckdb_analytics", *(mart.name for mart in marts())):
         assert GRAPH.get(dg.AssetKey(key)).pools == {"duckdb_publisher"}
     assert all(GRAPH.get(dg.AssetKey(f"lake_{table}")).pools == {"lake"} for table in DAILY_TABLES)
+    assert GRAPH.get(dg.AssetKey("published_lake")).pools == {"lake_publisher"}
 
 
 # Dagster's own helper uses what Dagster calls beta.

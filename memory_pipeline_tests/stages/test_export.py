@@ -24,13 +24,16 @@ from memory_pipeline.stages.export import (
     export_lake_table,
     forget_in_exports,
     publish,
+    publish_lake_at_url,
 )
 from memory_pipeline.stores.duckdb.generations import generations
 from memory_pipeline.stores.duckdb.publish import Scope, publish_duckdb
 from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS
+from memory_pipeline.stores.lake.published import published_generations, verify_published_lake
 from memory_pipeline.stores.postgres.export import snapshot
 from memory_pipeline_tests.conftest import Database
 from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, add_messages, fill, lake_bytes, message
+from memory_pipeline_tests.stores.lake_places import Place
 
 
 @pytest.fixture
@@ -215,6 +218,40 @@ def test_an_erased_user_is_in_no_file_that_is_kept(source: str, database: Databa
         assert user.bytes not in content, path
         assert b"ana@acme.example" not in content, path
         assert [word for word in words if word.encode() in content] == [], path
+
+
+def test_an_erased_user_is_in_no_object_of_the_published_lake(
+    source: str, database: Database, lake_place: Place, tmp_path: Path
+) -> None:
+    settings = load_settings(home=tmp_path / "home", lake_url=lake_place.url)
+    lake, exports = settings.data / "lake", settings.data / "exports"
+    for number in range(2):
+        add_messages(source, "acme", [message("acme", f"late{number}", datetime(2025, 3, 2, 12, tzinfo=UTC))])
+        export_lake(source, WINDOW, lake)
+        publish(settings, lake, exports)
+        assert publish_lake_at_url(settings, lake) is not None
+    with psycopg.connect(database.admin_url, options="-c search_path=memory,public") as connection:
+        (user,) = connection.execute("SELECT user_id FROM users WHERE email = 'ana@acme.example'").fetchall()[0]
+    # What a publisher left that was killed: named by no generation.
+    lake_place.put(f"data/users/{'0' * 64}.parquet", b"ana@acme.example")
+    assert objects_with(lake_place, user.bytes, b"ana@acme.example")
+    for table in ("memories", "messages", "conversations", "users"):
+        change(database, sql_for_erasing(table), user)
+    forget_in_exports(settings, source, lake, exports, user)
+    assert objects_with(lake_place, user.bytes, b"ana@acme.example", "acme №".encode()) == []
+    (generation,) = published_generations(lake_place.url)
+    assert (generation.served, generation.messages) == (True, MESSAGES // 2)
+    assert verify_published_lake(lake, lake_place.url) == []
+    published = {name: content for name, content in lake_place.files().items() if name.startswith("data/")}
+    assert sorted(published.values()) == sorted(lake_bytes(lake).values())
+
+
+def objects_with(place: Place, *texts: bytes) -> list[str]:
+    return [name for name, content in place.files().items() if any(text in content for text in texts)]
+
+
+def test_without_a_url_the_lake_is_published_nowhere(tmp_path: Path) -> None:
+    assert publish_lake_at_url(load_settings(), tmp_path / "lake") is None
 
 
 def sql_for_erasing(table: str) -> str:

@@ -13,7 +13,7 @@ from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.partitions import daily, window_of
 from memory_pipeline.defs.summaries.assets import weekly_summaries
-from memory_pipeline.stages.export import export_lake, publish
+from memory_pipeline.stages.export import export_lake, publish, publish_lake_at_url
 from memory_pipeline.stores.duckdb.checks import preview
 from memory_pipeline.stores.duckdb.marts import Mart, marts
 from memory_pipeline.stores.lake import DAILY_TABLES
@@ -129,6 +129,33 @@ def lake_dimensions(context: dg.AssetExecutionContext, pipeline: PipelineResourc
         | {f"files_changed_{report.table}": report.written + report.removed for report in changed}
         | {"dagster/row_count": sum(report.rows for report in reports)}
     )
+
+
+@dg.asset(
+    deps=["lake_dimensions", *(f"{_LAKE_PREFIX}{table}" for table in DAILY_TABLES)],
+    group_name="analytics",
+    kinds={"parquet", "s3"},
+    owners=OWNERS,
+    pool="lake_publisher",
+    code_version="1",
+    output_required=False,
+    automation_condition=after_sources,
+    description=(
+        "The lake at MEMORY_LAKE_URL, for readers elsewhere: files that are missing there, then a manifest that names "
+        "all of them, in one step; then what no kept generation needs is removed. Skipped where the setting is not. "
+        "Apart from the files of DuckDB, which go on while a server elsewhere is away."
+    ),
+)
+def published_lake(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    publication = publish_lake_at_url(pipeline.settings, pipeline.lake_root)
+    if publication is None:
+        context.log.info("MEMORY_LAKE_URL is not set: the lake is the local folder alone.")
+        return
+    if publication.newer_served:
+        context.log.warning(f"{publication.url} already has a later moment, of another working copy of the lake.")
+    yield dg.MaterializeResult(metadata=metadata_of(publication, row_count=publication.rows))
 
 
 def _mart_spec(mart: Mart) -> dg.AssetSpec:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from memory_pipeline.defs.analytics.assets import lake, lake_dimensions, published_files
+from memory_pipeline.defs.analytics.assets import lake, lake_dimensions, published_files, published_lake
 from memory_pipeline.defs.common import OWNER_TAG, OWNERS
 from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
@@ -19,9 +19,16 @@ DAYS = 8
 export_job = dg.define_asset_job(
     "export_job",
     selection=dg.AssetSelection.assets(
-        facts, memory_relationships, memory_embeddings, chroma_index, lake, lake_dimensions, published_files
+        facts,
+        memory_relationships,
+        memory_embeddings,
+        chroma_index,
+        lake,
+        lake_dimensions,
+        published_files,
+        published_lake,
     ),
-    description="A range of days through the whole pipeline, then a new DuckDB file.",
+    description="A range of days through the whole pipeline, then a new DuckDB file and the lake at its URL.",
     tags=OWNER_TAG,
 )
 
@@ -52,7 +59,7 @@ def hourly_export_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
 
 after_facts_sensor = dg.AutomationConditionSensorDefinition(
     "after_facts_automation",
-    target=dg.AssetSelection.assets(lake, lake_dimensions, published_files),
+    target=dg.AssetSelection.assets(lake, lake_dimensions, published_files, published_lake),
     default_status=dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=60,
     description=(
