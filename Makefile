@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help demo up test faults lint bench lock clean
 
 help:
-	@echo "make demo   sample conversations through the whole pipeline, then a recall and a SQL answer"
+	@echo "make demo   sample conversations through the whole pipeline, then a recall and three answers"
 	@echo "make up     the local stack with the Dagster UI, until Ctrl-C"
 	@echo "make test   lint, types, layers, and the whole suite on real stores"
 	@echo "make faults servers killed, suspended, flushed; networks cut; and many random inputs: the slow tests"
