@@ -186,7 +186,10 @@ def _existing_parent(path: Path) -> Path:
 
 
 def up_command() -> int:
-    """Run the stack with the API, the Dagster UI and its daemon until Ctrl-C; everything started ends with it."""
+    """Run the stack with the API, a worker, the Dagster UI and its daemon until Ctrl-C; everything started ends with it.
+
+    Where the API or Dagster ends by itself, all of it does; a worker that ends is told of, and the rest goes on.
+    """
     from memory_pipeline.local.issuer import ensure_development_issuer
 
     stop = threading.Event()
@@ -211,8 +214,17 @@ def up_command() -> int:
         out.print(f"state       {settings.home}", highlight=False)
         out.print('another shell: [bold]eval "$(memory-pipeline env)"[/bold] points it here. Ctrl-C stops everything.')
         while not stop.wait(1.0):
-            for child in children:
-                child.require_running()
+            for child in children.copy():
+                try:
+                    child.require_running()
+                except StoreUnavailableError as error:
+                    if child is not worker:
+                        raise
+                    # Nothing is lost without it: Dagster's backlog sensor asks for runs that do its work.
+                    children.remove(worker)
+                    err.print(
+                        f"{error}\nDagster's runs do its work from now on; `memory-pipeline worker` starts another."
+                    )
     return 0
 
 

@@ -225,7 +225,15 @@ def test_help_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_up_serves_the_ui_and_ctrl_c_leaves_no_process(demo_home: Path) -> None:
+def command_of(pid: int) -> list[str]:
+    """Arguments of a process; none where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
+
+
+def test_up_serves_the_ui_goes_on_without_its_worker_and_ctrl_c_leaves_no_process(demo_home: Path) -> None:
     port = free_port()
     log = demo_home / "up.log"
     with log.open("w") as output:
@@ -245,6 +253,13 @@ def test_up_serves_the_ui_and_ctrl_c_leaves_no_process(demo_home: Path) -> None:
         assert "export MEMORY_POSTGRES_APP_URL=" in exports
         started = [identity for pid in descendants(up.pid) if (identity := process_identity(pid)) is not None]
         assert len(started) > 5
+        (worker,) = [identity.pid for identity in started if "worker" in command_of(identity.pid)]
+        os.kill(worker, signal.SIGKILL)
+        while "`memory-pipeline worker` starts another" not in log.read_text():
+            assert up.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        assert succeed(demo_home, "env") == exports
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0, log.read_text()
     finally:
