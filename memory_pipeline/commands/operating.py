@@ -22,7 +22,7 @@ from memory_pipeline.local.dagster_dev import DagsterDev
 from memory_pipeline.local.own_servers import ApiServer, WorkerServer
 from memory_pipeline.local.stack import running_stack as find_running_stack
 from memory_pipeline.local.stack import settings_with
-from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, WiringError
+from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, StoreUnavailableError, WiringError
 from memory_pipeline.serving.wiring import wired
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.pipeline import Pipeline
@@ -222,8 +222,9 @@ def up_command() -> int:
                         raise
                     # Nothing is lost without it: Dagster's backlog sensor asks for runs that do its work.
                     children.remove(worker)
+                    err.print(error, markup=False, highlight=False, soft_wrap=True)
                     err.print(
-                        f"{error}\nDagster's runs do its work from now on; `memory-pipeline worker` starts another."
+                        "Dagster's runs do its work now; `memory-pipeline worker` starts another.", soft_wrap=True
                     )
     return 0
 
