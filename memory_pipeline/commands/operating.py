@@ -224,7 +224,7 @@ def up_command() -> int:
                     children.remove(worker)
                     err.print(error, markup=False, highlight=False, soft_wrap=True)
                     err.print(
-                        "Dagster's runs do its work now; `memory-pipeline worker` starts another.", soft_wrap=True
+                        "Dagster's runs do its work; `memory-pipeline worker` starts another.", soft_wrap=True
                     )
     return 0
 
