@@ -186,7 +186,7 @@ def _existing_parent(path: Path) -> Path:
 
 
 def up_command() -> int:
-    """Run the stack with the API, a worker, the Dagster UI and its daemon until Ctrl-C; everything started ends with it.
+    """Run the stack with the API, a worker, the Dagster UI and its daemon until Ctrl-C; everything ends with it.
 
     Where the API or Dagster ends by itself, all of it does; a worker that ends is told of, and the rest goes on.
     """
@@ -223,9 +223,7 @@ def up_command() -> int:
                     # Nothing is lost without it: Dagster's backlog sensor asks for runs that do its work.
                     children.remove(worker)
                     err.print(error, markup=False, highlight=False, soft_wrap=True)
-                    err.print(
-                        "Dagster's runs do its work; `memory-pipeline worker` starts another.", soft_wrap=True
-                    )
+                    err.print("Dagster's runs do its work; `memory-pipeline worker` starts another.", soft_wrap=True)
     return 0
 
 
