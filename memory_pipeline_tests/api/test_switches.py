@@ -35,7 +35,10 @@ def test_switched_off_everything_but_health_and_metrics_is_503(switched_off: Api
         for method in item:
             for headers in (ana.headers, {}, {"Authorization": "Bearer x"}):
                 answer = stack.client.request(
-                    method, path.format(conversation_id=ana.user_id), json={"messages": [message()]}, headers=headers
+                    method,
+                    path.format(conversation_id=ana.user_id, report="retention"),
+                    json={"messages": [message()]},
+                    headers=headers,
                 )
                 assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable"), path
                 assert "MEMORY_SYSTEM_ENABLED" in answer.json()["error"]["message"]

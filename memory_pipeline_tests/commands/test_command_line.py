@@ -128,6 +128,7 @@ def test_doctor_has_a_line_for_every_store_and_all_are_well(demo_home: Path) -> 
     assert all(check["ok"] for check in checks.values()), checks
 
 
+@pytest.mark.nightly
 def test_generated_conversations_go_through_import_and_one_asset(tmp_path: Path, demo_home: Path) -> None:
     succeed(demo_home, "generate", str(tmp_path), "--messages", "60", "--tenants", "1", "--users", "2", "--days", "5")
     (file,) = tmp_path.glob("*.jsonl")

@@ -141,6 +141,7 @@ def name_of(key: dict[str, Any]) -> str:
     return "/".join(key["path"])
 
 
+@pytest.mark.nightly
 def test_a_backfill_over_all_days_from_the_ui_is_one_run(deployment: Deployment, ui: Ui) -> None:
     add_sample(deployment.settings, first_day=datetime.now(UTC).date() - timedelta(days=10))
     nodes = ui.wait_for("asset graph", lambda: _assets(ui), LAUNCHED_SECONDS)

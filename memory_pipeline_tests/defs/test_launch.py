@@ -115,6 +115,7 @@ def test_everything_over_a_range_is_three_runs_and_every_check_passes(
     assert {slug: len(entries) for slug, entries in state["chroma"].items()} == dict.fromkeys(TENANTS, DAYS + 1 + 8)
 
 
+@pytest.mark.nightly
 def test_days_materialized_at_once_and_again_leave_the_stores_as_once_does(deployment: Deployment) -> None:
     add_sample(deployment.settings)
     module = "memory_pipeline_tests.defs.materialize_process"

@@ -148,6 +148,7 @@ def assert_readable(png: bytes) -> None:
 # -- what Dagster keeps --
 
 
+@pytest.mark.nightly
 def test_each_export_shows_plots_and_previews_that_name_nobody(
     deployment: Deployment, instance: dg.DagsterInstance
 ) -> None:

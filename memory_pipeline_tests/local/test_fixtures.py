@@ -88,6 +88,7 @@ def test_it():
     assert list(server_folder.glob("memory-tests-*")) == []
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["alone", "workers"])
 def test_servers_end_with_a_killed_test_run_and_the_next_run_removes_its_data(
     server_folder: Path, options: list[str]
@@ -112,6 +113,7 @@ def test_it(servers, empty_database, redis_url):
     assert list(server_folder.glob("memory-tests-*")) == []
 
 
+@pytest.mark.nightly
 def test_workers_share_one_set_of_servers(server_folder: Path) -> None:
     test = """
 @pytest.mark.parametrize("n", range(4))

@@ -172,7 +172,7 @@ class _Publisher:
                 f"{path} is not the file that was exported, so it is not published. Delete it and export again; what "
                 f"was published at {self._target.url} before is still served."
             )
-        self._target.copy(path, name)
+        self._target.upload(path, name)
 
     def _serve(self, served: PublishedManifest | None) -> None:
         numbers = [number_of(name) for name in generation_names(self._target)]

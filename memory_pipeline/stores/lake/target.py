@@ -87,7 +87,7 @@ class Target:
         """Write a small file in one step."""
         self._write(name, iter([content]), content_type)
 
-    def copy(self, source: Path, name: str) -> None:
+    def upload(self, source: Path, name: str) -> None:
         """Copy a local file, in pieces."""
         with source.open("rb") as file:
             self._write(name, iter(lambda: file.read(_BLOCK), b""), "application/vnd.apache.parquet")
