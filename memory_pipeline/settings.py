@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     worker_lease_ms: int = Field(
         20_000, ge=1000, le=300_000, description="Silence of a worker after which its jobs go to others."
     )
-    worker_batch_jobs: int = Field(128, ge=1, le=1000, description="Most jobs of a micro-batch.")
+    worker_batch_jobs: int = Field(256, ge=1, le=1000, description="Most jobs of a micro-batch.")
     worker_batch_window_ms: int = Field(
         50, ge=0, le=1000, description="How long a micro-batch that is not full waits for more jobs."
     )

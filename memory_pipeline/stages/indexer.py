@@ -42,6 +42,8 @@ from memory_pipeline.stores.postgres.index import (
 _EVERY_DAY = DayWindow(date.min, date.max)
 _WINDOW_WAIT_SECONDS = 600.0
 _NAMED_WAIT_SECONDS = 1.0
+_MANY_NEW = 16
+"""From here on asking Chroma which vectors it has costs less than `upsert` costs more than `add` (about 2 ms each)."""
 
 
 class TenantIndexReport(msgspec.Struct):
@@ -233,12 +235,22 @@ class Indexer:
         self._progress(len(page))
 
     def _write(self, generation: Generation, page: Sequence[DueVector], trusted: bool) -> None:
-        new = [row for row in page if trusted and row.indexed_version is None]
-        known = [row for row in page if not trusted or row.indexed_version is not None]
-        if new:  # `add` is faster than `upsert` by a sixth
+        new = [row for row in page if row.indexed_version is None]
+        if not trusted:  # Chroma may have some of them all the same
+            new = self._absent(generation, new) if len(new) >= _MANY_NEW else []
+        is_new = {row.key for row in new}
+        known = [row for row in page if row.key not in is_new]
+        if new:
             self._chroma.add(generation.collection_uuid, self._batch(generation, new))
         if known:
             self._chroma.upsert(generation.collection_uuid, self._batch(generation, known))
+
+    def _absent(self, generation: Generation, rows: Sequence[DueVector]) -> list[DueVector]:
+        """Return those that Chroma does not have; this writer holds the lock, so nobody else brings them meanwhile."""
+        there = self._chroma.present(
+            generation.collection_uuid, [ids.vector_id(row.memory_id, row.chunk) for row in rows]
+        )
+        return [row for row in rows if ids.vector_id(row.memory_id, row.chunk) not in there]
 
     def _batch(self, generation: Generation, rows: Sequence[DueVector]) -> VectorBatch:
         return VectorBatch(

@@ -25,7 +25,12 @@ from memory_pipeline.stages.enrich import EnrichReport, enrich
 from memory_pipeline.stages.index import IndexFailedError, IndexReport, index_memories
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.due import keys_of
+from memory_pipeline.stores.postgres.planner import inform_planner
 from memory_pipeline.stores.postgres.refreshing import Progress, read_progress
+
+_MANY = 32
+"""From here on it is a backlog that is worked off. With what the planner knew of the tables before it, each batch of
+3,000 messages took longer than the one before, the last ten times as long in Postgres as the first."""
 
 Timings = Callable[[str, float], None]
 """Called with the name of a step (enrich, embed, index, report) and the seconds it took."""
@@ -93,6 +98,8 @@ def refresh(pipeline: Pipeline, memories: NamedMemories, *, timings: Timings = n
     off = _Off(*(pipeline.flags.off(*needed) for needed in ((Flag.ENRICHMENT,), (Flag.EMBEDDING,), ())))
     enriched, embedded, indexed = EnrichReport(), EmbedReport(), IndexReport()
     fail_fast = pipeline.settings.fail_fast
+    if len(memories.memories) >= _MANY:
+        inform_planner(database)
     if not off.enrichment:
         with _timed("enrich", timings):
             enriched = enrich(database, pipeline.enricher, memories, plugin=plugins.enricher, fail_fast=fail_fast)

@@ -217,6 +217,12 @@ class ChromaStore:
         with self._explained("count vectors", collection):
             return int(found.count())
 
+    def present(self, collection: UUID, ids: Sequence[str]) -> set[str]:
+        """Return those of the ids that the collection has."""
+        found = self._collection(collection)
+        with self._explained(f"look for {len(ids)} vectors", collection):
+            return set(found.get(ids=list(ids), include=[])["ids"])
+
     def query(
         self, collection: UUID, vector: npt.NDArray[np.float32], k: int, where: Mapping[str, UUID] | None = None
     ) -> list[VectorHit]:

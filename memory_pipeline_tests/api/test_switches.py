@@ -43,7 +43,7 @@ def test_switched_off_everything_but_health_and_metrics_is_503(switched_off: Api
                 assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable"), path
                 assert "MEMORY_SYSTEM_ENABLED" in answer.json()["error"]["message"]
                 asked += 1
-    assert asked == 15
+    assert asked == 21
     assert stack.client.post(f"{PREFIX}/messages", content=b"[[[", headers=ana.headers).status_code == 503
     assert stack.rows("SELECT count(*) FROM messages, user_sessions, auth_events") == [(0,)]
 

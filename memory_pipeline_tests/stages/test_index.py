@@ -22,7 +22,7 @@ from memory_pipeline.cli import app
 from memory_pipeline.local.chroma import ChromaServer
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.ids import bucket_of, derive_hex, milliseconds, vector_id
-from memory_pipeline.model.window import DayWindow
+from memory_pipeline.model.window import DayWindow, NamedMemories, NamedMemory
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages import indexer, vector_reader
 from memory_pipeline.stages.index import IndexReport, index_memories, rebuild_index
@@ -503,6 +503,22 @@ def test_entries_lost_with_an_old_backup_do_not_keep_old_vectors_alive(world: Wo
     world.execute("DELETE FROM index_entries")
     world.change(acme, changed, "second")
     world.index()
+    world.assert_agrees(acme)
+
+
+def test_many_named_memories_of_which_chroma_has_an_old_vector_are_all_as_they_should_be(
+    world: World, acme: UUID
+) -> None:
+    """What a restored backup of Postgres does not know of is replaced, though most of the batch is only added."""
+    memories = world.remember(acme, *(f"text {number}" for number in range(40)))
+    named = NamedMemories.of(NamedMemory(acme, memory_id, FIRST) for memory_id in memories)
+    world.index()
+    world.execute("DELETE FROM index_entries")
+    world.change(acme, memories[7], "another text")
+    live = world.live(acme)
+    world.chroma.remove(live.collection_uuid, [vector_id(memory_id, 0) for memory_id in memories[20:]])
+    report = index_memories(world.database, world.chroma, MODEL, DIMENSION, named)
+    assert report.added == 40
     world.assert_agrees(acme)
 
 
