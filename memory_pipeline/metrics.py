@@ -50,6 +50,8 @@ tokens_refused = Counter("memory_tokens_refused", "Tokens refused, by reason.", 
 schema_checks = Counter(
     "memory_schema_checks", "Comparisons of schema and fingerprint, by result.", ["result"], registry=REGISTRY
 )
+for _result in ("same", "other_schema", "other_database", "not_compared"):
+    schema_checks.labels(_result)  # from the start: a series that begins at 1 has not increased
 job_claims = Counter(
     "memory_job_claims", "Micro-batches taken, by where the ids came from.", ["via"], registry=REGISTRY
 )

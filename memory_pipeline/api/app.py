@@ -7,12 +7,13 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from uuid import UUID
 
+import anyio
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from memory_pipeline import __version__, logs
 from memory_pipeline.api import errors
@@ -24,6 +25,8 @@ from memory_pipeline.serving.services import Services
 PREFIX = "/api/v1/memory"
 _SMALL_BYTES = 65_536
 """As much as the server reads ahead in any case."""
+_SOON_SECONDS = 0.05
+"""How long a small body may take to arrive before its sender has to be known."""
 
 _bearer = HTTPBearer(
     auto_error=False, description="A JWT of a trusted issuer; `memory-pipeline users token` prints one for trying."
@@ -84,6 +87,24 @@ class AuthenticatedRoute(APIRoute):
         return handle_authenticated
 
 
+class _ArrivingBody:
+    """A body as far as it has arrived; reading may be given up and gone on with."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.chunks: list[bytes] = []
+        self.is_whole = False
+        self._receive = receive
+
+    async def read(self) -> None:
+        """Read to the end. Raises HTTPException where the connection ends before."""
+        while not self.is_whole:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise HTTPException(400, "the connection ended before the body did")
+            self.chunks.append(message.get("body", b""))
+            self.is_whole = not message.get("more_body", False)
+
+
 class BodyRoute(AuthenticatedRoute):
     """A route whose endpoint is `(body, caller, services, correlation_id)`, documented by FastAPI as any other.
 
@@ -97,7 +118,8 @@ class BodyRoute(AuthenticatedRoute):
         model: type[BaseModel] = inspect.signature(endpoint, eval_str=True).parameters["body"].annotation
 
         def work(request: Request, raw: bytes) -> Response:
-            caller = _authenticate(request)
+            known: Principal | None = getattr(request.state, "principal", None)
+            caller = known or _authenticate(request)
             _bind(request)
             body = parse_body(model, raw, request.headers.get("content-type"))
             answer: Response = endpoint(body, caller, request.app.state.services, request.state.correlation_id)
@@ -107,12 +129,16 @@ class BodyRoute(AuthenticatedRoute):
             length = request.headers.get("content-length", "")
             if not length.isdigit() or int(length) > _SMALL_BYTES:
                 return await handle(request)
+            body = _ArrivingBody(request.receive)
+            with anyio.move_on_after(_SOON_SECONDS):
+                await body.read()
+            if not body.is_whole:
+                # Who sends slowly says first who they are: else anybody could hold requests up.
+                await run_in_threadpool(_authenticate, request)
+                _bind(request)
+                await body.read()
             try:
-                raw = await request.body()
-            except ClientDisconnect:
-                raise HTTPException(400, "the connection ended before the body did") from None
-            try:
-                return await run_in_threadpool(work, request, raw)
+                return await run_in_threadpool(work, request, b"".join(body.chunks))
             finally:
                 _bind(request)
 

@@ -40,7 +40,9 @@ class Flag(StrEnum):
                 return ("enrich_and_embed", "index")
             case Flag.RELATIONS:
                 return ("detect_relations",)
-            case Flag.SYSTEM | Flag.WEEKLY_SUMMARIES:
+            case Flag.SYSTEM:  # those taken just before it was off
+                return ("enrich_and_embed", "index", "detect_relations")
+            case Flag.WEEKLY_SUMMARIES:
                 return ()
 
 

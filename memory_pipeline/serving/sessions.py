@@ -153,7 +153,6 @@ class Sessions:
         key = keys.session(hash_)
         try:
             present = self._ask(claims, hash_, correlation_id)
-            self._check_profile(present)
         except (StoreUnavailableError, BusyError):
             with self._lock:
                 self._not_told_until = time.monotonic() + _PAUSE_SECONDS
@@ -201,6 +200,7 @@ class Sessions:
         )
         if time.monotonic() - started < _SLOWEST_READ_SECONDS:
             self._redis.warm_value(keys.session(hash_), session, self._lifetime(claims))
+        self._check_profile(session)
         with self._lock:
             self._told(hash_, time.monotonic())
         return session
@@ -245,6 +245,8 @@ class Sessions:
 
     def _check_profile(self, session: Session) -> None:
         """Have Redis let go of a user's profile that is not what Postgres says, should a change not have reached it.
+
+        Whenever Postgres is asked of a session: who comes with a new token each time is never asked of by the hour.
 
         One that is as it was stays: in an outage that begins now it is all there is.
         """

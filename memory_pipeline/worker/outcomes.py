@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -60,7 +61,7 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
     try:
         outcomes = list(handle(jobs))
     except (StoreUnavailableError, ProviderUnavailableError) as error:
-        return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
+        return _away(handle, jobs, stopped, error)
     except BusyError as error:
         return [Waits(BUSY_SECONDS, str(error))] * len(jobs)
     # A plugin or a record may raise anything; the job keeps the reason. SystemExit would end this thread unnoticed.
@@ -73,6 +74,31 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
     if len(outcomes) != len(jobs):
         raise AssertionError(f"a handler answered {len(outcomes)} outcomes for {len(jobs)} jobs")
     return outcomes
+
+
+def _away(
+    handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[], bool], error: MemoryPipelineError
+) -> list[Outcome]:
+    """Say what becomes of jobs that a store or a provider did not take.
+
+    Away, it takes none, and all wait. But a single text may make a provider time out whatever comes with it. So a part
+    of them is tried once more, chosen anew each time: if that is taken, the others are looked at more closely, and a
+    job that is left alone has failed by itself. It may hold its neighbours up for a while, and never for good.
+    """
+    if len(jobs) == 1 or stopped():
+        return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
+    size = max(1, len(jobs) >> (1 + secrets.randbelow(len(jobs).bit_length() - 1)))
+    start = secrets.randbelow(len(jobs) - size + 1)
+    part, others = jobs[start : start + size], [*jobs[:start], *jobs[start + size :]]
+    try:
+        taken = list(handle(part))
+    except (StoreUnavailableError, ProviderUnavailableError, BusyError):
+        return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
+    except (Exception, SystemExit):  # noqa: BLE001 - it is there; whose fault that is, is found by halving
+        taken = work_through(handle, part, stopped)
+    log.warning("batch_split", jobs=len(jobs), error=type(error).__name__)
+    rest = [_failure(error, others[0])] if len(others) == 1 else work_through(handle, others, stopped)
+    return [*rest[:start], *taken, *rest[start:]]
 
 
 def _failure(error: BaseException, job: ClaimedJob) -> Failed:

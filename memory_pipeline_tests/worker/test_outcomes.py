@@ -77,21 +77,53 @@ def test_exactly_the_jobs_that_raise_fail_and_every_job_has_one_outcome(count: i
 
 
 @pytest.mark.parametrize(
-    ("error", "seconds"),
-    [(StoreUnavailableError, AWAY_SECONDS), (ProviderUnavailableError, AWAY_SECONDS), (BusyError, BUSY_SECONDS)],
+    ("error", "seconds", "most_calls"),
+    [
+        (StoreUnavailableError, AWAY_SECONDS, 2),
+        (ProviderUnavailableError, AWAY_SECONDS, 2),
+        (BusyError, BUSY_SECONDS, 1),
+    ],
 )
-def test_nobody_is_to_blame_for_what_is_away_and_no_batch_is_split(error: type[Exception], seconds: float) -> None:
+def test_nobody_is_to_blame_for_what_is_away(error: type[Exception], seconds: float, most_calls: int) -> None:
     calls: list[list[int]] = []
-    outcomes = work_through(raising({3}, lambda: error("away"), calls), [job(n) for n in range(8)], never)
+    outcomes = work_through(raising(set(range(8)), lambda: error("away"), calls), [job(n) for n in range(8)], never)
     assert outcomes == [Waits(seconds, "away")] * 8
-    assert len(calls) == 1
+    assert len(calls) <= most_calls
+
+
+@given(st.integers(2, 40), st.data())
+def test_a_job_that_no_provider_answers_fails_alone_and_its_neighbours_are_done(
+    count: int, data: st.DataObject
+) -> None:
+    bad = data.draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=min(3, count - 1)))
+    calls: list[list[int]] = []
+    handle = raising(bad, lambda: ProviderUnavailableError("timed out"), calls)
+    jobs = [job(n) for n in range(count)]
+    ended: dict[int, Outcome] = {}
+    for _round in range(200):  # those that wait come again, together
+        outcomes = work_through(handle, jobs, never)
+        assert len(outcomes) == len(jobs)
+        ended |= {
+            number: outcome
+            for number, outcome in zip(numbers(jobs), outcomes, strict=True)
+            if not isinstance(outcome, Waits)
+        }
+        jobs = [each for each in jobs if numbers([each])[0] not in ended]
+        if not set(numbers(jobs)) - bad:
+            break
+    assert {number for number, outcome in ended.items() if outcome == Done()} == set(range(count)) - bad
+    assert {number for number, outcome in ended.items() if isinstance(outcome, Failed)} <= bad
 
 
 def test_what_goes_away_while_a_batch_is_split_makes_only_the_rest_wait() -> None:
+    away = False
+
     def handle(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+        nonlocal away
         if len(jobs) == 4:
             raise ValueError("somebody")
-        if 2 in numbers(jobs):
+        away = away or 2 in numbers(jobs)
+        if away:
             raise StoreUnavailableError("away")
         return [Done()] * len(jobs)
 

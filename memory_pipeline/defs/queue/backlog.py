@@ -91,12 +91,14 @@ def queue_backlog_sensor(context: dg.SensorEvaluationContext) -> Answer:
             return dg.SkipReason(f"A run would do nothing: {switched_off(off)}.")
         waiting = {kind for flag in flags.off(Flag.RELATIONS) for kind in flag.waiting_jobs}
         with database.transaction() as connection:
-            # A worker that died leaves claimed jobs; without its relay nobody else takes them back.
-            reclaim_expired(connection, settings.job_retries)
+            workers = workers_seen(connection, WORKER_SEEN_SECONDS)
+            if not workers:
+                # A worker that died leaves claimed jobs; without its relay nobody else takes them back. One that lives
+                # does so itself, and after an outage of Postgres it first renews its own.
+                reclaim_expired(connection, settings.job_retries)
         with database.transaction() as connection:
             types = [kind for kind in JOB_TYPES if kind not in waiting]
             work = due_work(connection, types, plugins.enricher, plugins.embedder)
-            workers = workers_seen(connection, WORKER_SEEN_SECONDS)
     due, reasons = _for_runs(work, workers, limits)
     due, outside = _in_partitions(due, now.date())
     plan = plan_runs(merged(due), runs, limits)

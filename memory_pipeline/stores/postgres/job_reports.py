@@ -34,7 +34,7 @@ class Backlog(NamedTuple):
 
     due: int
     oldest_seconds: float
-    """How long the oldest has been due; 0 where nothing is."""
+    """Since the oldest that is still to be done was added, however often it was put aside; 0 where there is none."""
     unpublished: int
     oldest_unpublished_seconds: float
     """How far the relay is behind."""

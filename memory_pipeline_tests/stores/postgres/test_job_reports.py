@@ -56,7 +56,11 @@ def test_the_backlog_is_what_is_due_by_day_and_age(ledger: Ledger) -> None:
     ledger.add(1, delay_seconds=3600)
     with ledger.database.transaction() as connection:
         connection.execute(
-            "UPDATE memory_jobs SET available_at = available_at - interval '90 s' WHERE day = '2025-03-02'"
+            "UPDATE memory_jobs SET available_at = available_at - interval '30 s' WHERE day = '2025-03-02'"
+        )
+        # What is put aside again and again is as old as it is.
+        connection.execute(
+            "UPDATE memory_jobs SET created_at = created_at - interval '90 s' WHERE available_at > clock_timestamp()"
         )
         connection.execute("UPDATE memory_jobs SET published_at = clock_timestamp() WHERE day = '2025-03-02'")
         backlog = job_reports.backlog(connection)

@@ -7,6 +7,7 @@ WITH far AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE memory_jobs j
-SET available_at = clock_timestamp()
+SET available_at = clock_timestamp(),
+    published_at = NULL  -- what the stream holds of it was taken when it was not due, or will find it done
 FROM far f
 WHERE j.tenant_id = f.tenant_id AND j.job_id = f.job_id
