@@ -16,7 +16,9 @@ from memory_pipeline.serving.messages import write_buffered
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.refresh import RefreshedMemory, RefreshState, Timings, refresh
 from memory_pipeline.stages.relate import relate
-from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.stores.postgres.database import Connection
+from memory_pipeline.stores.postgres.due import keys_of, named_and_facts
+from memory_pipeline.stores.postgres.jobs import ClaimedJob, NewJob, enqueue
 from memory_pipeline.stores.postgres.replays import refused_write
 from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
@@ -60,7 +62,10 @@ def stage_handlers(
     flags, limits = pipeline.flags, pipeline.rate_limits
 
     def enrich_and_embed(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
-        return _refresh(pipeline, jobs, timings)
+        outcomes = _refresh(pipeline, jobs, timings)
+        if not flags.off(Flag.RELATIONS):
+            _relate_new_facts(pipeline, jobs, outcomes)
+        return outcomes
 
     def detect_relations(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
         off = flags.off(Flag.RELATIONS)
@@ -73,7 +78,7 @@ def stage_handlers(
                 turns = limits.admit(connection, "relation_detection", detector, requesters)
         admitted = [job for job, seconds in zip(jobs, turns, strict=True) if not seconds]
         if admitted:
-            relate(pipeline.database, _memories(admitted))
+            _relate(pipeline, admitted)
         return [Waits(seconds, _LIMITED) if seconds else Done() for seconds in turns]
 
     def replay_write(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
@@ -117,6 +122,41 @@ def _memories(jobs: Sequence[ClaimedJob]) -> NamedMemories:
     return NamedMemories.of(
         NamedMemory(job.tenant_id, job.subject_id, job.day) for job in jobs if job.subject_id is not None
     )
+
+
+def _relate_new_facts(pipeline: Pipeline, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
+    """Order the facts found in those memories that are done: a later message may have ended what was true before.
+
+    What there is decides, not what this batch wrote: so a batch that is done again does what is left of it.
+    """
+    done = [job for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, Done)]
+    named = keys_of(_memories(done))
+    with pipeline.database.transaction() as connection:
+        facts = set(named_and_facts(connection, _memories(done))) - set(named)
+    if facts:
+        _relate(pipeline, done)
+
+
+def _relate(pipeline: Pipeline, jobs: Sequence[ClaimedJob]) -> None:
+    """Order the facts of these jobs' memories, and ask for those that changed to be indexed as they are now."""
+    correlation_ids = {job.tenant_id: job.correlation_id for job in reversed(jobs)}
+
+    def ask_for_index(connection: Connection, changed: Sequence[NamedMemory]) -> None:
+        enqueue(
+            connection,
+            [
+                NewJob(
+                    tenant_id=fact.tenant_id,
+                    job_type="index",
+                    subject_id=fact.memory_id,
+                    day=fact.day,
+                    correlation_id=correlation_ids[fact.tenant_id],
+                )
+                for fact in changed
+            ],
+        )
+
+    relate(pipeline.database, _memories(jobs), on_changed=ask_for_index)
 
 
 def _refresh(pipeline: Pipeline, jobs: Sequence[ClaimedJob], timings: Timings) -> list[Outcome]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID, uuid4
 
+import anyio
 import pytest
 from fastapi.testclient import TestClient
 
+from memory_pipeline.api.app import create_app
 from memory_pipeline.model.ids import episode_hex
+from memory_pipeline.serving.services import Services
 from memory_pipeline_tests.api.support import PREFIX, Json, Person, message
 
 _JSON = {"Content-Type": "application/json"}
@@ -186,3 +190,47 @@ def test_nobody_posts_without_a_token(client: TestClient, rows: Rows) -> None:
     answer = client.post(f"{PREFIX}/messages", json={"messages": [message()]})
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert rows("SELECT * FROM messages") == []
+
+
+@pytest.mark.parametrize("with_token", [False, True])
+def test_a_body_that_comes_late_is_waited_for_only_where_its_sender_is_known(
+    services: Services, ana: Person, rows: Rows, with_token: bool
+) -> None:
+    body = json.dumps({"messages": [message("late", id="m1")]}).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body))} | (
+        ana.headers if with_token else {}
+    )
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": f"{PREFIX}/messages",
+        "raw_path": f"{PREFIX}/messages".encode(),
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+    sent: list[Any] = []
+
+    async def ask() -> None:
+        known = anyio.Event()
+        arrived = iter([{"type": "http.request", "body": body[:9], "more_body": True}])
+
+        async def receive() -> dict[str, Any]:
+            first = next(arrived, None)
+            if first is not None:
+                return first
+            # The rest comes once the answer could have been a refusal; without a token it never does.
+            with anyio.move_on_after(0.5 if with_token else 3600):
+                await known.wait()
+            return {"type": "http.request", "body": body[9:], "more_body": False}
+
+        async def send(event: Any) -> None:
+            sent.append(event)
+
+        with anyio.fail_after(20):
+            await create_app(services)(scope, receive, send)
+
+    anyio.run(ask)
+    assert sent[0]["status"] == (200 if with_token else 401)
+    assert rows("SELECT content FROM messages") == ([("late",)] if with_token else [])

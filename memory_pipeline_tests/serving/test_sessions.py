@@ -534,6 +534,14 @@ def test_a_request_that_read_before_a_revocation_does_not_bring_the_session_back
     assert stack.refusal(token) == "identity_revoked"
 
 
+def test_a_disabled_user_whom_redis_was_not_told_of_gets_no_further_with_a_new_token(stack: Stack, ana: User) -> None:
+    stack.link("s", ana)
+    stack.who(KEY.sign(sub="s", jti="1"))
+    stack.rows("UPDATE users SET status = 'disabled' WHERE user_id = %s RETURNING user_id", ana.user_id)
+    assert stack.client.exists(keys.auth(ana.user_id))
+    assert stack.refusal(KEY.sign(sub="s", jti="2")) == "user_disabled"
+
+
 def test_a_request_that_read_before_a_user_was_disabled_does_not_bring_the_user_back(stack: Stack, ana: User) -> None:
     stack.link("s", ana)
     token = KEY.sign(sub="s")

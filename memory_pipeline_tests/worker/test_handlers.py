@@ -52,6 +52,10 @@ class Desk:
                 ],
             )
 
+    def all_jobs(self) -> list[JobKey]:
+        """Those that the work asked for too."""
+        return [JobKey(*row) for row in self.speech.execute("SELECT tenant_id, job_id FROM memory_jobs")]
+
     def job(self, tenant_id: UUID, subject_id: UUID | None) -> JobKey:
         new = NewJob(
             tenant_id=tenant_id, job_type="enrich_and_embed", day=DAY, correlation_id=uuid4(), subject_id=subject_id
@@ -221,10 +225,27 @@ def test_relations_are_detected_for_what_a_job_names(desk: Desk) -> None:
     desk.speech.say("I moved to Berlin.")
     enrich(desk.speech.database, LocalEnricher(), MARCH)
     assert desk.speech.relations() == set()
-    keys = desk.jobs("detect_relations")
+    desk.jobs("detect_relations")
     with desk.worker():
-        desk.bench.check(keys)
+        desk.bench.rest()
+        desk.bench.check(desk.all_jobs())
     assert desk.speech.relations() == {("Ana moved to Berlin.", "supersedes", "Ana lives in Lisbon.")}
+
+
+def test_a_later_message_ends_an_earlier_fact_and_the_index_says_so_without_any_run(desk: Desk) -> None:
+    desk.speech.say("I live in Lisbon.")
+    desk.jobs()
+    with desk.worker():
+        desk.bench.rest()
+        desk.speech.say("I moved to Berlin.")
+        desk.jobs()
+        desk.bench.rest()
+        desk.bench.check(desk.all_jobs())
+    assert desk.speech.relations() == {("Ana moved to Berlin.", "supersedes", "Ana lives in Lisbon.")}
+    ended = desk.speech.execute("SELECT memory_id FROM memories WHERE status = 'superseded'")
+    asked = desk.speech.execute("SELECT subject_id FROM memory_jobs WHERE job_type = 'index'")
+    assert set(ended) <= set(asked)
+    assert desk.findings() == []
 
 
 def test_slots_that_write_many_indexes_at_once_never_wait_for_each_others_connections(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from memory_pipeline.model.window import NamedMemories, Selection
+from memory_pipeline.model.window import NamedMemories, NamedMemory, Selection
 from memory_pipeline.stores.postgres.database import Connection
 from memory_pipeline.stores.postgres.due import DueMemory, key_arrays, keys_of, lock_memories, named_and_facts, read_due
 from memory_pipeline.stores.postgres.migrate import PACKAGE
@@ -182,8 +182,18 @@ def mark_failed(connection: Connection, failures: Sequence[Failure]) -> None:
         )
 
 
-def relate_facts(connection: Connection, selection: Selection) -> tuple[int, int]:
-    """Order the facts that share a slot with one of the selection; return (facts changed, relations written).
+class Related(NamedTuple):
+    """What ordering facts did."""
+
+    changed: int
+    written: int
+    """Relations."""
+    changed_facts: list[NamedMemory]
+    """Which facts changed, where the selection names memories; of days they are too many to be listed."""
+
+
+def relate_facts(connection: Connection, selection: Selection) -> Related:
+    """Order the facts that share a slot with one of the selection.
 
     Of named memories: the facts among them and those found in them.
 
@@ -204,7 +214,13 @@ def relate_facts(connection: Connection, selection: Selection) -> tuple[int, int
     connection.execute("ANALYZE fact_place")
     connection.execute(sql(PACKAGE, "fact_runs"))
     connection.execute("ANALYZE fact_run")
-    changed = connection.execute(sql(PACKAGE, "end_superseded_facts")).rowcount
+    changed_facts: list[NamedMemory] = []
+    if isinstance(selection, NamedMemories):
+        ended = connection.execute(sql(PACKAGE, "end_superseded_facts", returning="returning_memories"))
+        changed_facts = [NamedMemory(*row) for row in ended.fetchall()]
+    else:
+        ended = connection.execute(sql(PACKAGE, "end_superseded_facts"))
+    changed = ended.rowcount
     connection.execute(sql(PACKAGE, "drop_stale_relations"))
     written = connection.execute(sql(PACKAGE, "insert_relations")).rowcount
-    return changed, written
+    return Related(changed, written, changed_facts)

@@ -1,0 +1,1 @@
+RETURNING m.tenant_id, m.memory_id, m.day
