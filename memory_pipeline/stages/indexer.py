@@ -226,6 +226,7 @@ class Indexer:
         while page := reader.read():
             lock.check()
             self._write(generation, page, reader.trusted)
+            reached("before_mark")
             self._mark(generation, page)
             self._count(report, page)
 

@@ -212,9 +212,11 @@ class Rig:
     def check(self, *, dead: Sequence[JobKey] = (), failed: Collection[str] = (), seconds: float = 60) -> None:
         """Wait for rest; then the invariants of queue and stores, whatever happened before."""
         self.rest(seconds)
-        of_messages = set(job_keys(self.watched.admin_url)) - set(self.keys)
+        of_messages = set(job_keys(self.watched.admin_url, "enrich_and_embed")) - set(self.keys)
         assert len(of_messages) == len(self.names), "a message has no job, or two"
-        check_jobs(self.watched, [*self.keys, *of_messages], dead=dead)
+        # Facts that a later message ended have asked to be indexed as they are now.
+        asked_for = set(job_keys(self.watched.admin_url, "index")) - set(self.keys)
+        check_jobs(self.watched, [*self.keys, *of_messages, *asked_for], dead=dead)
         if self.names:
             with Pipeline(self.settings) as pipeline:
                 pipeline.embedder, pipeline.enricher = HashedEmbedder(), LocalEnricher()

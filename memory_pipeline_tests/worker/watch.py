@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from memory_pipeline.model.jobs import JobKey
+from memory_pipeline.model.jobs import JobKey, JobType
 from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.redis.manager import RedisManager
@@ -120,10 +120,13 @@ def check_memories(
     assert report.vectors >= len(names) - len(failed)
 
 
-def job_keys(admin_url: str) -> list[JobKey]:
-    """Every job there is."""
+def job_keys(admin_url: str, *job_types: JobType) -> list[JobKey]:
+    """Every job there is, of these types or of any."""
     with _connection(admin_url) as connection:
-        found = connection.execute("SELECT tenant_id, job_id FROM memory_jobs").fetchall()
+        found = connection.execute(
+            "SELECT tenant_id, job_id FROM memory_jobs WHERE job_type = ANY(%(types)s) OR cardinality(%(types)s) = 0",
+            {"types": list(job_types)},
+        ).fetchall()
     return [JobKey(*row) for row in found]
 
 
