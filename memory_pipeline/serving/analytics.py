@@ -134,18 +134,23 @@ class Analytics:
 
     def _find_served(self) -> _Served:
         """Return the file that is served. Raises NoExportError and StoreUnavailableError, naming no path to callers."""
-        try:
-            path = current_export(self._exports_root)
-            manifest = manifest_of(path)
-        except NoExportError as error:
-            raise NoExportError(
-                "nothing was exported yet, so there are no numbers. The hourly export brings them; an operator does it "
-                "at once by `memory-pipeline materialize`."
-            ) from error
-        except (ExportError, OSError) as error:
-            log.error("export_unreadable", message=str(error))
-            raise _unreadable() from error
-        return _Served(path, manifest.source.taken_at if manifest.source else None)
+        for reading in range(_READINGS):
+            try:
+                path = current_export(self._exports_root)
+                manifest = manifest_of(path)
+            except NoExportError as error:
+                raise NoExportError(
+                    "nothing was exported yet, so there are no numbers. The hourly export brings them; an operator "
+                    "does it at once by `memory-pipeline materialize`."
+                ) from error
+            except (ExportError, OSError) as error:
+                # A publication may have switched and removed the old one between the two looks.
+                if reading + 1 < _READINGS:
+                    continue
+                log.error("export_unreadable", message=str(error))
+                raise _unreadable() from error
+            return _Served(path, manifest.source.taken_at if manifest.source else None)
+        raise AssertionError("every reading answers, raises, or is followed by another")
 
     def _work_out(self, served: _Served, tenant_id: UUID, name: str, asked: Asked) -> _Numbers:
         if not self._places.acquire(timeout=_WAIT_SECONDS):

@@ -126,7 +126,7 @@ def forget_in_exports(
     rows were looked through here. Returns None where nothing was ever exported. Raises ExportError where any file still
     names the user, and as `export_lake`, `publish` and `publish_lake_at_url` do; then call it again.
     """
-    if not lake_root.exists() and not exports_root.exists():
+    if not lake_root.exists() and not exports_root.exists() and settings.lake_url is None:
         return None
     export_lake(pipeline_url, None, lake_root)
     report = publish_duckdb(lake_root, exports_root, 1, consumer_scopes(settings))
@@ -137,5 +137,10 @@ def forget_in_exports(
             "then again from the exports."
         )
     if settings.lake_url is not None:
-        publish_lake(lake_root, settings.lake_url, 1)
+        published = publish_lake(lake_root, settings.lake_url, 1)
+        if published.newer_served:
+            raise ExportError(
+                f"{settings.lake_url} serves what another working copy of the lake published later, which may still "
+                f"name user {user_id}: run this again where that copy is, or let it export everything first."
+            )
     return report

@@ -32,6 +32,7 @@ _CLEAN_SECONDS = 60.0
 _AWAY_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 3600.0
 _FORGET_CONSUMERS_MS = 3_600_000
+_COMPACTED_AT_ONCE = 10_000
 
 
 class Relay:
@@ -139,8 +140,10 @@ class Relay:
     def _clean(self) -> None:
         with self._database.transaction() as connection:
             bring_forward(connection, _LONGEST_WAIT_SECONDS)
-        with self._database.transaction() as connection:
-            compact_completed(connection, self._retention_days)
+        compacted = _COMPACTED_AT_ONCE
+        while compacted == _COMPACTED_AT_ONCE and not self._stop.is_set():
+            with self._database.transaction() as connection:
+                compacted = compact_completed(connection, self._retention_days, limit=_COMPACTED_AT_ONCE)
         # Without Redis there is nothing to tidy, and publishing says so itself.
         with suppress(StoreUnavailableError):
             self._stream.forget_consumers(_FORGET_CONSUMERS_MS)

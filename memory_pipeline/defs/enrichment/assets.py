@@ -17,7 +17,7 @@ from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.enrich import enrich
 from memory_pipeline.stages.relate import relate
 from memory_pipeline.stores.postgres.job_settling import SETTLER, complete_open_jobs, open_jobs
-from memory_pipeline.stores.postgres.previews import newest_facts
+from memory_pipeline.stores.postgres.previews import newest_days_of_facts
 
 
 @dg.asset(
@@ -47,14 +47,14 @@ def facts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
         fail_fast=pipeline.settings.fail_fast,
     )
     with pipeline.database.transaction() as connection:
-        preview = newest_facts(connection, window)
-    rows = "\n".join(f"| {fact.statement} | {fact.day} | {fact.confidence:.2f} |" for fact in preview)
+        preview = newest_days_of_facts(connection, window)
+    rows = "\n".join(f"| {each.day} | {each.facts:,} | {each.users:,} | {each.confidence:.2f} |" for each in preview)
     return dg.MaterializeResult(
         metadata=metadata_of(
             report,
             row_count=report.facts_written,
             **refused_metadata(report.refused_tenants),
-            preview=dg.MetadataValue.md(f"| fact | said on | confidence |\n|---|---|---|\n{rows}"),
+            preview=dg.MetadataValue.md(f"| said on | facts | users | confidence |\n|---|---|---|---|\n{rows}"),
         )
     )
 

@@ -88,8 +88,9 @@ def build(
         for table in lake.TABLES:
             paths = lake.lake_files(lake_root, manifest, table)
             loaded = _load(connection, table, paths, tenant, masked=scope.mask_key is not None)
-            if tenant is None and manifest is not None and table in manifest.tables:
-                _require_rows(table, loaded, manifest.tables[table].rows)
+            if manifest is not None and table in manifest.tables:
+                whole = manifest.tables[table].rows
+                _require_rows(table, loaded, whole if tenant is None else _rows_of(connection, paths, tenant))
         _make_marts(connection, marts())
         _require_sound(connection, None)
         _commit(connection)
@@ -196,6 +197,14 @@ def _load(
     statement = sql(PACKAGE, f"mask_{table}" if masked else f"load_{table}")
     parameters = {"files": [str(path) for path in paths], "tenant": tenant}
     return int(connection.execute(statement, parameters).fetchall()[0][0])
+
+
+def _rows_of(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], tenant: UUID) -> int:
+    """Return how many rows of these files are the tenant's, counted apart from what loaded them."""
+    if not paths:
+        return 0
+    parameters = {"files": [str(path) for path in paths], "tenant": tenant}
+    return int(connection.execute(sql(PACKAGE, "rows_of_tenant"), parameters).fetchall()[0][0])
 
 
 def _tenant_id(

@@ -1,4 +1,4 @@
-"""Small samples of what a stage made, for people: shown in Dagster and on the command line."""
+"""Small samples of what a stage made, for people. Counts, never words: Dagster's own history outlives an erasure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stores.postgres.database import Connection
 
 
-class FactPreview(NamedTuple):
-    statement: str
+class FactsOfDay(NamedTuple):
     day: date
+    facts: int
+    users: int
     confidence: float
+    """Mean, 0 to 1."""
 
 
-def newest_facts(connection: Connection, window: DayWindow, limit: int = 8) -> list[FactPreview]:
-    """Return the surest facts of the newest days in the window."""
-    with connection.cursor(row_factory=class_row(FactPreview)) as cursor:
+def newest_days_of_facts(connection: Connection, window: DayWindow, limit: int = 8) -> list[FactsOfDay]:
+    """Return how many facts of how many users the newest days of the window have that have any."""
+    with connection.cursor(row_factory=class_row(FactsOfDay)) as cursor:
         return cursor.execute(
-            "SELECT content AS statement, day, confidence FROM memories"
-            " WHERE kind = 'fact' AND status = 'active' AND day >= %s AND day < %s"
-            " ORDER BY day DESC, confidence DESC, memory_id LIMIT %s",
+            "SELECT day, count(*) AS facts, count(DISTINCT (tenant_id, user_id)) AS users,"
+            " avg(confidence)::float8 AS confidence FROM memories"
+            " WHERE kind = 'fact' AND status IN ('active', 'superseded') AND day >= %s AND day < %s"
+            " GROUP BY day ORDER BY day DESC LIMIT %s",
             [window.start, window.end, limit],
         ).fetchall()
