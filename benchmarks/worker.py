@@ -7,6 +7,7 @@
 2. Latency: messages posted over HTTP at a steady rate, the worker a process of its own, as `memory-pipeline up` runs
    it; from the writing of a message until it and its facts are in the index, by the ledger's times.
 3. Backlog: messages posted while no worker runs, then drained; against the bare embedder on the same texts.
+4. Dagster alone: messages posted at the same rate while no worker runs, and the backlog sensor's runs do the work.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import structlog
 
 from benchmarks.api import Poster, free_port, percentile, user_token
 from benchmarks.pipeline import embedded_texts, time_bare_embedder
-from memory_pipeline.commands.session import scratch_pipeline
+from memory_pipeline.commands.session import project_root, scratch_pipeline
+from memory_pipeline.local.dagster_dev import DagsterDev
 from memory_pipeline.local.own_servers import ApiServer, WorkerServer
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.jobs import ClaimedJob, NewJob, enqueue
@@ -46,6 +48,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=50_000, help="jobs of the queue part")
     parser.add_argument("--seconds", type=float, default=30, help="how long messages are posted for the latency")
     parser.add_argument("--backlog", type=int, default=10_000, help="messages of the backlog")
+    parser.add_argument(
+        "--dagster-seconds", type=float, default=60, help="how long messages are posted without a worker"
+    )
     arguments = parser.parse_args()
     # A line per micro-batch is the worker's habit, not what is measured here.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -53,6 +58,8 @@ def main() -> None:
         time_queue(pipeline, arguments.jobs)
     with scratch_pipeline("memory-bench-") as pipeline:
         time_messages(pipeline, arguments.seconds, arguments.backlog)
+    with scratch_pipeline("memory-bench-") as pipeline:
+        time_dagster(pipeline, arguments.dagster_seconds)
 
 
 def time_queue(pipeline: Pipeline, count: int) -> None:
@@ -134,6 +141,34 @@ def time_messages(pipeline: Pipeline, seconds: float, backlog: int) -> None:
     )
 
 
+def time_dagster(pipeline: Pipeline, seconds: float) -> None:
+    """Post at a steady rate while Dagster's sensor and runs are all there is to make memories of it."""
+    token = user_token(pipeline)
+    messages = conversation(int(seconds * RATE))
+    with ExitStack() as stops:
+        folder = Path(pipeline.settings.home)
+        api = ApiServer(folder / "api.log", port=free_port(), env={})
+        dagster = DagsterDev(project_root(), folder / "dagster.log", port=free_port(), env={})
+        for server in (api, dagster):
+            stops.callback(server.stop)
+            server.start()
+            server.wait_ready()
+        poster = Poster(api.port, token)
+        poster.post([next(messages)])  # the first makes the index
+        wait_until_done(pipeline, 1)
+        began = perf_counter()
+        steady = int(seconds * RATE) - 1
+        for turn in range(steady):
+            sleep(max(0.0, began + turn / RATE - perf_counter()))
+            poster.post([next(messages)])
+        wait_until_done(pipeline, steady + 1)
+        lags = lag_seconds(pipeline)
+    print(
+        f"written to searchable by Dagster alone at {RATE} messages/s, {seconds:g} s: p50 {percentile(lags, 50):.1f} s,"
+        f" p95 {percentile(lags, 95):.1f} s (aim: p95 at most 20 s)"
+    )
+
+
 def conversation(count: int) -> Iterator[dict[str, Any]]:
     """Messages as an application posts them."""
     for _slug, message in generate(
@@ -155,7 +190,7 @@ def wait_until_done(pipeline: Pipeline, count: int) -> None:
         with pipeline.database.transaction() as connection:
             row = connection.execute(
                 "SELECT count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'dead')"
-                " FROM memory_jobs"
+                " FROM memory_jobs WHERE job_type = 'enrich_and_embed'"
             ).fetchone()
         assert row is not None
         if row[0] >= count:
@@ -169,7 +204,8 @@ def lag_seconds(pipeline: Pipeline) -> list[float]:
     """Seconds from each job's writing to its end, but for the very first."""
     with pipeline.database.transaction() as connection:
         rows = connection.execute(
-            "SELECT extract(epoch FROM finished_at - created_at)::float8 FROM memory_jobs ORDER BY created_at OFFSET 1"
+            "SELECT extract(epoch FROM finished_at - created_at)::float8 FROM memory_jobs"
+            " WHERE job_type = 'enrich_and_embed' ORDER BY created_at OFFSET 1"
         ).fetchall()
     return [seconds for (seconds,) in rows]
 
