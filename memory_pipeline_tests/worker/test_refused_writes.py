@@ -56,6 +56,11 @@ class Refused:
         self.tenant("active")
         # As `tenants activate` does: the API is not to answer from what it remembers.
         self.outage.api.services.redis.drop_values(f"auth:{self.ana.user_id}")
+        # The replayer and requests have pools of their own, which notice one after the other that Postgres is back.
+        until(
+            lambda: self.outage.api.client.get(CONVERSATIONS, headers=self.ana.headers).status_code == 200,
+            "requests reach Postgres again",
+        )
 
     def dead(self) -> list[tuple[Any, ...]]:
         return self.outage.api.rows(
