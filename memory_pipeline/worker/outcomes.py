@@ -60,7 +60,9 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
         return [Waits(0.0, "the worker stops")] * len(jobs)
     try:
         outcomes = list(handle(jobs))
-    except (StoreUnavailableError, ProviderUnavailableError) as error:
+    except StoreUnavailableError as error:
+        return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
+    except ProviderUnavailableError as error:
         return _away(handle, jobs, stopped, error)
     except BusyError as error:
         return [Waits(BUSY_SECONDS, str(error))] * len(jobs)
@@ -79,7 +81,7 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
 def _away(
     handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[], bool], error: MemoryPipelineError
 ) -> list[Outcome]:
-    """Say what becomes of jobs that a store or a provider did not take.
+    """Say what becomes of jobs that a provider did not take. (No job makes a store go away.)
 
     Away, it takes none, and all wait. But a single text may make a provider time out whatever comes with it. So a part
     of them is tried once more, chosen anew each time: if that is taken, the others are looked at more closely, and a

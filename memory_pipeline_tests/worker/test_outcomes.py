@@ -79,7 +79,7 @@ def test_exactly_the_jobs_that_raise_fail_and_every_job_has_one_outcome(count: i
 @pytest.mark.parametrize(
     ("error", "seconds", "most_calls"),
     [
-        (StoreUnavailableError, AWAY_SECONDS, 2),
+        (StoreUnavailableError, AWAY_SECONDS, 1),
         (ProviderUnavailableError, AWAY_SECONDS, 2),
         (BusyError, BUSY_SECONDS, 1),
     ],
