@@ -19,6 +19,7 @@ from typing import Self
 import psycopg
 
 from memory_pipeline.model.errors import StoreUnavailableError
+from memory_pipeline.stores.postgres.connections import WatchedConnection
 from memory_pipeline.stores.postgres.database import Connection
 
 _LISTEN = "LISTEN memory_jobs"
@@ -26,6 +27,8 @@ _LOCK = 1785684595  # as in the trigger
 _SESSION = "-c search_path=memory,public -c timezone=UTC"
 _GLANCE_SECONDS = 0.05
 """How long one sleeps who has not the lock."""
+_ANSWER_SECONDS = 5.0
+"""How long an answer of this connection may take: its statements are looks at an index."""
 _REST_SECONDS = 0.01
 """At least so long from one waking to the next going to sleep: at high rates few jobs are announced."""
 
@@ -86,7 +89,7 @@ class JobSignal:
 
     def _listening(self) -> Connection:
         if self._connection is None:
-            self._connection = psycopg.connect(
+            connection = WatchedConnection.connect(
                 self.url,
                 autocommit=True,
                 connect_timeout=10,
@@ -97,7 +100,10 @@ class JobSignal:
                 keepalives_interval=5,
                 keepalives_count=3,
             )
-            self._connection.execute(_LISTEN)
+            # One that is half open answers nothing, and nobody says that it is dead; its sleep is bounded by itself.
+            connection.limit_seconds = _ANSWER_SECONDS
+            connection.execute(_LISTEN)
+            self._connection = connection
         return self._connection
 
 
