@@ -247,6 +247,7 @@ def test_beside_a_live_worker_nothing_is_done_twice_and_nothing_is_lost(
         poster.join()
     states = execute(settings, "SELECT state, count(*) FROM memory_jobs WHERE job_type = 'enrich_and_embed' GROUP BY 1")
     assert states == [("completed", len(texts))]
+    assert set(job_states(settings)) == {"completed"}, "so are the jobs that changed facts asked for"
     kinds = dict(execute(settings, "SELECT kind, count(*) FROM memories WHERE status <> 'failed' GROUP BY kind"))
     assert kinds == {"episode": len(texts), "fact": len(texts)}
     assert execute(settings, "SELECT count(*) FROM memory_embeddings") == [(2 * len(texts),)]

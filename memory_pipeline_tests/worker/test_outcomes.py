@@ -76,19 +76,19 @@ def test_exactly_the_jobs_that_raise_fail_and_every_job_has_one_outcome(count: i
     assert len(calls) <= 1 + 2 * len(bad) * count.bit_length()
 
 
-@pytest.mark.parametrize(
-    ("error", "seconds", "most_calls"),
-    [
-        (StoreUnavailableError, AWAY_SECONDS, 1),
-        (ProviderUnavailableError, AWAY_SECONDS, 2),
-        (BusyError, BUSY_SECONDS, 1),
-    ],
-)
-def test_nobody_is_to_blame_for_what_is_away(error: type[Exception], seconds: float, most_calls: int) -> None:
+@pytest.mark.parametrize(("error", "seconds"), [(StoreUnavailableError, AWAY_SECONDS), (BusyError, BUSY_SECONDS)])
+def test_nobody_is_to_blame_for_what_is_away_and_no_batch_is_split(error: type[Exception], seconds: float) -> None:
     calls: list[list[int]] = []
-    outcomes = work_through(raising(set(range(8)), lambda: error("away"), calls), [job(n) for n in range(8)], never)
+    outcomes = work_through(raising({3}, lambda: error("away"), calls), [job(n) for n in range(8)], never)
     assert outcomes == [Waits(seconds, "away")] * 8
-    assert len(calls) <= most_calls
+    assert len(calls) == 1
+
+
+def test_a_provider_that_takes_no_job_is_asked_once_more_and_nobody_is_to_blame() -> None:
+    calls: list[list[int]] = []
+    handle = raising(set(range(8)), lambda: ProviderUnavailableError("away"), calls)
+    assert work_through(handle, [job(n) for n in range(8)], never) == [Waits(AWAY_SECONDS, "away")] * 8
+    assert len(calls) == 2
 
 
 @given(st.integers(2, 40), st.data())
