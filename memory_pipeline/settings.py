@@ -74,6 +74,11 @@ class Settings(BaseSettings):
         None, ge=0, le=1_000_000, description="US dollars that endpoint asks for a million tokens; unset: not known."
     )
     embedding_batch_tokens: int = Field(512, ge=256, description="Padded tokens per local embedding batch.")
+    embedding_threads: int | None = Field(
+        None,
+        ge=1,
+        description="Cores that one local embedding batch may use; unset: all, and one in a worker with several slots.",
+    )
     enricher: Literal["local"] = Field("local", description="Which enricher finds facts.")
     chroma_documents: Literal["full", "none"] = Field(
         "full", description="Store each memory as JSON beside its vector, or ids and metadata only."

@@ -19,6 +19,7 @@ from memory_pipeline.model.errors import StoreUnavailableError
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _LOG_LIMIT_BYTES = 20_000_000
 _POLL_SECONDS = 0.02
+_SUSPEND_SECONDS = 10.0
 
 # The kernel ties a child to the *thread* that started it, so all children are started by one thread that lives as
 # long as the process. Keyed by pid: a forked copy of this process has the object but not the thread.
@@ -68,6 +69,16 @@ def own_identity() -> ProcessIdentity:
     if identity is None:
         raise StoreUnavailableError("This process does not find itself in /proc: the embedded servers need /proc.")
     return identity
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process has a thread that no SIGSTOP has stopped yet."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except FileNotFoundError:
+        return False
+    states = [fields[0] for thread in threads if (fields := _stat_fields(int(thread))) is not None]
+    return any(state not in "TtZX" for state in states)
 
 
 def descendants(pid: int) -> list[int]:
@@ -195,8 +206,16 @@ class Child:
             return None
 
     def suspend(self) -> None:
-        """SIGSTOP the server and everything below it: it keeps its connections and answers nothing."""
+        """SIGSTOP the server and everything below it: it keeps its connections and answers nothing.
+
+        Returns when all have stopped: a busy machine gives a thread time to answer once more after the signal.
+        """
         self._signal_all(signal.SIGSTOP)
+        until = time.monotonic() + _SUSPEND_SECONDS
+        while running := [pid for pid in [self.pid, *descendants(self.pid)] if _runs(pid)]:
+            if time.monotonic() > until:
+                raise StoreUnavailableError(f"{self.name}: processes {running} did not stop in {_SUSPEND_SECONDS:g} s.")
+            time.sleep(_POLL_SECONDS)
 
     def resume(self) -> None:
         """Undo `suspend`."""

@@ -27,7 +27,11 @@ def make_embedder(settings: Settings) -> Embedder:
         case "minilm":
             from memory_pipeline.providers.minilm.embedder import MiniLMEmbedder
 
-            return MiniLMEmbedder(settings.home / "models", batch_tokens=settings.embedding_batch_tokens)
+            return MiniLMEmbedder(
+                settings.home / "models",
+                batch_tokens=settings.embedding_batch_tokens,
+                threads=settings.embedding_threads,
+            )
         case "openai":
             from memory_pipeline.providers.openai_embedder import OpenAIEmbedder
 

@@ -52,8 +52,8 @@ class Worker:
     def __enter__(self) -> Self:
         settings = self.settings
         with ExitStack() as opening:
-            pipeline = opening.enter_context(Pipeline(settings))
             slots = settings.worker_max_concurrent_jobs
+            pipeline = opening.enter_context(Pipeline(_embedding_side_by_side(settings, slots)))
             # A slot has one for claims and outcomes; the relay, the leases, the wiring and two chores have the others.
             database = opening.enter_context(self._database("worker", slots + 5))
             # The index stage holds one for its lock while it uses another: with fewer, slots wait for each other.
@@ -173,6 +173,13 @@ def _stage_handlers(pipeline: Pipeline, redis: RedisManager) -> Handlers:
     pipeline.embedder.embed(["warm"])
     pipeline.chroma.heartbeat()
     return stage_handlers(pipeline, redis, lambda stage, seconds: metrics.stage_seconds.labels(stage).observe(seconds))
+
+
+def _embedding_side_by_side(settings: Settings, slots: int) -> Settings:
+    """Slots that embed at the same time take a core each: one batch on two cores costs an eighth more of both."""
+    if settings.embedding_threads is not None or slots == 1:
+        return settings
+    return settings.model_copy(update={"embedding_threads": 1})
 
 
 def _options(settings: Settings) -> ConsumerOptions:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import threading
 import time
@@ -45,12 +43,12 @@ def unhurried(redis_server: RedisServer) -> Iterator[RedisManager]:
 
 @contextmanager
 def suspended(server: RedisServer) -> Iterator[None]:
-    pid = server.running().pid
-    os.kill(pid, signal.SIGSTOP)
+    child = server.running()
+    child.suspend()
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        child.resume()
 
 
 def request(manager: RedisManager, cache: ConversationCache) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -212,14 +210,14 @@ def test_a_suspended_server_is_not_waited_for_beyond_the_timeout(chroma_server: 
         ChromaStore(chroma_server.url, timeout_seconds=0.5) as unconnected,
     ):
         collection = connected.create_collection("t_1", {"model": "axes"})
-        child = chroma_server.running().pid
-        os.kill(child, signal.SIGSTOP)
+        child = chroma_server.running()
+        child.suspend()
         try:
             for ask in (connected.heartbeat, unconnected.heartbeat, lambda: connected.count(collection)):
                 with pytest.raises(StoreUnavailableError, match=r"did not answer within 0\.5 s"):
                     ask()
         finally:
-            os.kill(child, signal.SIGCONT)
+            child.resume()
         connected.heartbeat()
         unconnected.heartbeat()
 
