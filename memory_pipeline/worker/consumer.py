@@ -20,12 +20,13 @@ import structlog
 from memory_pipeline import metrics
 from memory_pipeline.failpoints import reached
 from memory_pipeline.model.errors import BusyError, MemoryPipelineError, StoreUnavailableError
-from memory_pipeline.model.jobs import JobKey, RetryPolicy
+from memory_pipeline.model.jobs import JobKey, JobState, RetryPolicy
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_signal import JobSignal
 from memory_pipeline.stores.postgres.jobs import ClaimedJob, Failure, claim_keys, claim_next, fail, finish, release
 from memory_pipeline.stores.redis.stream import Delivery, JobStream
 from memory_pipeline.worker.handlers import Handlers
+from memory_pipeline.worker.job_lines import fields_of
 from memory_pipeline.worker.leases import Leases
 from memory_pipeline.worker.outcomes import Done, Failed, Outcome, Waits, work_through
 
@@ -219,9 +220,9 @@ class Consumer:
         settled = finished | states.keys() | released
         self._count(jobs, outcomes, settled)
         discarded = len(jobs) - len(settled)
-        dead = [str(key.job_id) for key, state in states.items() if state == "dead"]
-        if dead:
-            log.error("jobs_dead", jobs=len(dead), job_ids=dead[:10])
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, Failed) and job.key in states:
+                _log_failure(job, outcome, states[job.key])
         if discarded:
             log.warning("late_results_discarded", jobs=discarded)
 
@@ -242,6 +243,15 @@ class Consumer:
             finished=finished,
             correlation_ids=sorted({str(job.correlation_id) for job in jobs})[:10],
         )
+
+
+def _log_failure(job: ClaimedJob, outcome: Failed, state: JobState) -> None:
+    """Say which job failed. The ledger has the reason in full; a plugin's own words may quote a message."""
+    fields = fields_of(job, plugin=outcome.plugin)
+    if state == "dead":
+        log.error("job_dead", **fields, error=outcome.error_class)
+    else:
+        log.warning("job_failed", **fields, error=outcome.error_class)
 
 
 def _no_handler(job: ClaimedJob) -> Outcome:

@@ -82,6 +82,24 @@ class ClaimedJob(NamedTuple):
         return JobKey(self.tenant_id, self.job_id)
 
 
+class ReclaimedJob(NamedTuple):
+    """A job that was taken away from a silent worker."""
+
+    tenant_id: UUID
+    job_id: UUID
+    state: JobState
+    """`failed`, due at once, or `dead`."""
+    job_type: JobType
+    subject_id: UUID | None
+    user_id: UUID | None
+    attempts: int
+    correlation_id: UUID
+
+    @property
+    def key(self) -> JobKey:
+        return JobKey(self.tenant_id, self.job_id)
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why a claimed job was not done."""
 
@@ -203,21 +221,19 @@ def reclaim_expired(
     *,
     limit: int = 1000,
     longest_lease_seconds: float = LONGEST_LEASE_SECONDS,
-) -> dict[JobKey, JobState]:
-    """Take jobs away from workers that let their lease end; return their new state: `failed`, due at once, or `dead`.
+) -> list[ReclaimedJob]:
+    """Take jobs away from workers that let their lease end; return them as they are now.
 
     To be called every few seconds, by any number of processes.
     """
-    rows = connection.execute(
-        sql(PACKAGE, "jobs_reclaim"),
-        {
-            "max_attempts": policy.max_attempts,
-            "limit": limit,
-            "longest_lease_seconds": longest_lease_seconds,
-            "error_class": LEASE_EXPIRED,
-        },
-    ).fetchall()
-    return {JobKey(tenant_id, job_id): state for tenant_id, job_id, state in rows}
+    parameters = {
+        "max_attempts": policy.max_attempts,
+        "limit": limit,
+        "longest_lease_seconds": longest_lease_seconds,
+        "error_class": LEASE_EXPIRED,
+    }
+    with connection.cursor(row_factory=class_row(ReclaimedJob)) as cursor:
+        return cursor.execute(sql(PACKAGE, "jobs_reclaim"), parameters).fetchall()
 
 
 def bring_forward(connection: Connection, longest_wait_seconds: float) -> int:
