@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ import structlog
 from memory_pipeline import metrics
 from memory_pipeline.failpoints import reached
 from memory_pipeline.model.errors import BusyError, MemoryPipelineError, StoreUnavailableError
-from memory_pipeline.model.jobs import JobKey, JobState, RetryPolicy
+from memory_pipeline.model.jobs import JobKey, JobState, JobType, RetryPolicy
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_signal import JobSignal
 from memory_pipeline.stores.postgres.jobs import ClaimedJob, Failure, claim_keys, claim_next, fail, finish, release
@@ -49,7 +49,8 @@ class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How long a micro-batch that is not full waits for more jobs."""
     poll: float
     lease: float
-    timeout: float
+    timeouts: Mapping[JobType, float]
+    """How long a job may take, for every type there is."""
     retries: RetryPolicy
 
 
@@ -169,14 +170,14 @@ class Consumer:
         by_type = defaultdict(list)
         for claim in claims:
             by_type[claim.job_type].append(claim)
-        timeout = self._options.timeout
+        timeouts = self._options.timeouts
         # Those of the second type are held while the first is worked on.
-        with self._leases.holding(claims, timeout * len(by_type)):
+        with self._leases.holding(claims, sum(timeouts[job_type] for job_type in by_type)):
             for job_type, jobs in by_type.items():
                 handle = self._handlers.by_type.get(job_type)
                 metrics.job_batch_size.labels(job_type).observe(len(jobs))
                 started = time.monotonic()
-                with self._leases.holding(jobs, timeout):
+                with self._leases.holding(jobs, timeouts[job_type]):
                     if handle is None:
                         outcomes: Sequence[Outcome] = [_no_handler(job) for job in jobs]
                     else:
