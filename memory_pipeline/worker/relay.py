@@ -31,7 +31,6 @@ FORGOTTEN_SECONDS = 10.0
 """After so long in the stream without being claimed, it is asked whether the stream still has a job."""
 _CLEAN_SECONDS = 60.0
 _AWAY_SECONDS = 0.5
-_LONGEST_WAIT_SECONDS = 3600.0
 _FORGET_CONSUMERS_MS = 3_600_000
 _COMPACTED_AT_ONCE = 10_000
 
@@ -142,7 +141,7 @@ class Relay:
 
     def _clean(self) -> None:
         with self._database.transaction() as connection:
-            bring_forward(connection, _LONGEST_WAIT_SECONDS)
+            bring_forward(connection)
         compacted = _COMPACTED_AT_ONCE
         while compacted == _COMPACTED_AT_ONCE and not self._stop.is_set():
             with self._database.transaction() as connection:

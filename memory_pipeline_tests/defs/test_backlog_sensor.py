@@ -200,6 +200,37 @@ def test_jobs_that_a_dead_worker_held_are_asked_for(
     assert job_states(settings) == {"failed": 2}
 
 
+def test_without_a_worker_old_completed_jobs_go_and_jobs_of_a_clock_set_back_come_forward(
+    deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = deployment.settings
+    monkeypatch.setattr(backlog, "_COMPACTED_PER_TICK", 2)
+    monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_JOBS", "1")
+    post(settings, [str(number) for number in range(6)])
+    execute(settings, "UPDATE memories SET status = 'active'")
+    for days, jobs in ((4, 4), (2, 1)):
+        execute(
+            settings,
+            "UPDATE memory_jobs SET state = 'completed', finished_at = now() - make_interval(days => %s)"
+            " WHERE job_id IN (SELECT job_id FROM memory_jobs WHERE state = 'pending' LIMIT %s)",
+            days,
+            jobs,
+        )
+    age_jobs(settings, -7200)
+    see_worker(settings)
+    skipped(instance)
+    assert job_states(settings) == {"completed": 5, "pending": 1}
+    execute(settings, "UPDATE worker_heartbeats SET seen_at = seen_at - interval '1 hour'")
+    (request,) = asked(instance)
+    assert request.tags["memory_pipeline/due"] == "1"
+    assert job_states(settings) == {"completed": 3, "pending": 1}
+    monkeypatch.setenv("MEMORY_ENRICHMENT_ENABLED", "false")
+    skipped(instance)
+    assert job_states(settings) == {"completed": 1, "pending": 1}
+    skipped(instance)
+    assert job_states(settings) == {"completed": 1, "pending": 1}
+
+
 def test_work_of_tenants_that_permit_no_enricher_is_not_asked_for(
     deployment: Deployment, instance: dg.DagsterInstance
 ) -> None:

@@ -38,8 +38,9 @@ from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.flags import FeatureFlags
 from memory_pipeline.stores.postgres.backlog import DueWork, due_work
-from memory_pipeline.stores.postgres.job_reports import WORKER_SEEN_SECONDS, workers_seen
-from memory_pipeline.stores.postgres.jobs import reclaim_expired
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.job_reports import WORKER_SEEN_SECONDS, compact_completed, workers_seen
+from memory_pipeline.stores.postgres.jobs import bring_forward, reclaim_expired
 
 NAME = "queue_backlog_sensor"
 JOB_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index", "detect_relations")
@@ -50,6 +51,7 @@ TICK_SECONDS = 5
 WITHOUT_TAG = "memory_pipeline/without"
 """What a run was asked to leave out: its days are asked for again once that is on."""
 _RUNS_REMEMBERED = 100
+_COMPACTED_PER_TICK = 2_000
 _STATES: dict[dg.DagsterRunStatus, RunState] = {
     dg.DagsterRunStatus.SUCCESS: "succeeded",
     dg.DagsterRunStatus.FAILURE: "failed",
@@ -94,6 +96,7 @@ def queue_backlog_sensor(context: dg.SensorEvaluationContext) -> Answer:
         return dg.SkipReason(f"{under_way} runs that this sensor asked for are under way.")
     plugins = plugin_names(settings)
     with opened_database(settings) as database:
+        workers = _workers_or_upkeep(database, settings)
         flags = FeatureFlags(database, settings)
         off = flags.off(Flag.ENRICHMENT)
         if off:
@@ -102,12 +105,6 @@ def queue_backlog_sensor(context: dg.SensorEvaluationContext) -> Answer:
         if not embedding:
             runs = [_earlier(record, now, embedding=False) for record in records]
         waiting = {kind for flag in flags.off(Flag.RELATIONS) for kind in flag.waiting_jobs}
-        with database.transaction() as connection:
-            workers = workers_seen(connection, WORKER_SEEN_SECONDS)
-            if not workers:
-                # A worker that died leaves claimed jobs; without its relay nobody else takes them back. One that lives
-                # does so itself, and after an outage of Postgres it first renews its own.
-                reclaim_expired(connection, settings.job_retries)
         with database.transaction() as connection:
             types = [kind for kind in JOB_TYPES if kind not in waiting]
             work = due_work(connection, types, plugins.enricher, plugins.embedder, embedding=embedding)
@@ -129,6 +126,21 @@ def limits_of(settings: Settings) -> BacklogLimits:
         worker_seconds=settings.backlog_sensor_worker_seconds,
         days=settings.backlog_sensor_days,
     )
+
+
+def _workers_or_upkeep(database: Database, settings: Settings) -> int:
+    """Return how many workers there are; where there is none, see to the ledger as a worker's relay does.
+
+    A worker that died leaves claimed jobs. One that lives takes them back itself, and after an outage of Postgres it
+    first renews its own.
+    """
+    with database.transaction() as connection:
+        workers = workers_seen(connection, WORKER_SEEN_SECONDS)
+        if not workers:
+            reclaim_expired(connection, settings.job_retries)
+            bring_forward(connection)
+            compact_completed(connection, settings.job_retention_days, limit=_COMPACTED_PER_TICK)
+    return workers
 
 
 def _for_runs(work: list[DueWork], workers: int, limits: BacklogLimits) -> tuple[list[DueDay], list[str]]:

@@ -38,6 +38,8 @@ from memory_pipeline.stores.sqlfiles import sql
 DEFAULT_PRIORITY = 100
 LONGEST_LEASE_SECONDS = 600.0
 """A lease that ends later than this from now was written before the database's clock was set back."""
+LONGEST_WAIT_SECONDS = 3600.0
+"""Longer than any job waits: for a flag, a rate limit, or its next try."""
 _LOCK_WAIT = "200ms"
 """The longest wait for the relay's commit; a relay that hangs longer keeps its jobs until Postgres ends its session."""
 
@@ -236,7 +238,7 @@ def reclaim_expired(
         return cursor.execute(sql(PACKAGE, "jobs_reclaim"), parameters).fetchall()
 
 
-def bring_forward(connection: Connection, longest_wait_seconds: float) -> int:
+def bring_forward(connection: Connection, longest_wait_seconds: float = LONGEST_WAIT_SECONDS) -> int:
     """Make due at once what would wait longer than any job does; return how many.
 
     Only a job that was written before the database's clock was set back does so. To be called every minute or so, with
