@@ -82,6 +82,11 @@ searchable_lag_seconds = Histogram(
 relay_lag_seconds = Gauge(
     "memory_relay_lag_seconds", "How long the oldest job that is not published yet has been due.", registry=REGISTRY
 )
+oldest_writer_seconds = Gauge(
+    "memory_oldest_writer_seconds",
+    "How long the oldest transaction that writes has been open, or been seen: its rows are seen by nobody.",
+    registry=REGISTRY,
+)
 queue_jobs = Gauge(
     "memory_queue_jobs", "Jobs in the ledger, by type and state.", ["job_type", "state"], registry=REGISTRY
 )

@@ -10,12 +10,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from memory_pipeline.model.errors import SettingsError
-from memory_pipeline.model.jobs import RetryPolicy
+from memory_pipeline.model.jobs import JOB_TYPES, JobType, RetryPolicy
 
 ConsumerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
@@ -23,6 +32,13 @@ ConsumerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,6
 def _parsed(value: object) -> object:
     """Parse JSON, here rather than in pydantic-settings, which tells of bad JSON without naming the variable."""
     return from_json(value) if isinstance(value, str) else value
+
+
+def _of_known_types(timeouts: dict[str, int]) -> dict[JobType, int]:
+    unknown = sorted(timeouts.keys() - set(JOB_TYPES))
+    if unknown:
+        raise ValueError(f"there are no jobs of type {', '.join(unknown)}; the types are {', '.join(JOB_TYPES)}")
+    return {job_type: timeouts[job_type] for job_type in JOB_TYPES if job_type in timeouts}
 
 
 class ExportConsumer(BaseModel):
@@ -105,8 +121,15 @@ class Settings(BaseSettings):
     worker_job_timeout_ms: int = Field(
         30_000,
         ge=100,
-        description="After it a job counts as failed; also the longest wait of a graceful stop.",
+        description="After it a job counts as failed; also, unless a type may take longer, the longest wait of a "
+        "graceful stop.",
     )
+    worker_job_timeouts_ms: Annotated[
+        dict[str, Annotated[int, Field(ge=100)]],
+        NoDecode,
+        BeforeValidator(_parsed),
+        AfterValidator(_of_known_types),
+    ] = Field(default_factory=dict, description='The same for single types of jobs, as JSON: {"summarize": 60000}.')
     worker_lease_ms: int = Field(
         20_000, ge=1000, le=300_000, description="Silence of a worker after which its jobs go to others."
     )
@@ -202,6 +225,10 @@ class Settings(BaseSettings):
     def data(self) -> Path:
         """Folder of the lake and the DuckDB exports."""
         return self.data_dir if self.data_dir is not None else self.home / "data"
+
+    def job_timeout_seconds(self, job_type: JobType) -> float:
+        """How long a job of this type may take."""
+        return self.worker_job_timeouts_ms.get(job_type, self.worker_job_timeout_ms) / 1000
 
     @property
     def job_retries(self) -> RetryPolicy:

@@ -17,6 +17,8 @@ WANTED = {
     "redis_buffer_overflow",
     "postgres_down",
     "queue_oldest_age",
+    "relay_lag",
+    "long_open_writer",
     "dead_letters",
     "audit_findings",
     "export_stale",

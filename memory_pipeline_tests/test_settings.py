@@ -114,3 +114,30 @@ def test_settings_given_by_the_program_go_before_the_environment(monkeypatch: py
 def test_settings_do_not_change_under_way() -> None:
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         setattr(load_settings(), "ui_port", 1)  # noqa: B010  # an assignment would be refused by the type checker already
+
+
+def test_single_types_of_jobs_may_have_a_time_out_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMORY_WORKER_JOB_TIMEOUT_MS", "2000")
+    monkeypatch.setenv("MEMORY_WORKER_JOB_TIMEOUTS_MS", '{"summarize": 60000}')
+    settings = load_settings()
+    assert (settings.job_timeout_seconds("summarize"), settings.job_timeout_seconds("index")) == (60.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ('{"sumarize": 1000}', "no jobs of type sumarize; the types are enrich_and_embed, index, "),
+        ('{"index": 5}', "greater than or equal to 100"),
+        ('{"index": "soon"}', "valid integer"),
+        ("[1]", "valid dictionary"),
+        ("{", "MEMORY_WORKER_JOB_TIMEOUTS_MS='{'"),
+    ],
+)
+def test_a_bad_time_out_of_a_type_is_one_line(monkeypatch: pytest.MonkeyPatch, value: str, told: str) -> None:
+    monkeypatch.setenv("MEMORY_WORKER_JOB_TIMEOUTS_MS", value)
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    message = str(raised.value)
+    assert message.startswith("MEMORY_WORKER_JOB_TIMEOUTS_MS")
+    assert told in message
+    assert "\n" not in message

@@ -13,7 +13,8 @@ import msgspec
 
 from memory_pipeline.model.window import DayWindow
 
-RunState = Literal["under_way", "succeeded", "failed", "cancelled"]
+RunState = Literal["under_way", "succeeded", "partial", "failed", "cancelled"]
+"""`partial`: it did all that it was asked for, which was not all that its days will need."""
 
 _DAY = timedelta(days=1)
 
@@ -100,9 +101,9 @@ def merged(days: Iterable[DueDay]) -> list[DueDay]:
 def plan_runs(due: Sequence[DueDay], runs: Sequence[EarlierRun], limits: BacklogLimits) -> Plan:
     """Return the runs to ask for now. `due`: one entry per day; `runs`: the newest first.
 
-    Due work is asked for once there is enough of it, or some is old enough; the days of a failed run are asked for
-    again until a run over them succeeds, whatever is due there. No day is asked for while a run over it is under way.
-    After runs that were in vain (failed, or ended with the same work still due) there is a growing pause.
+    Due work is asked for once there is enough of it, or some is old enough; the days of a failed or partial run are
+    asked for again until a run over them succeeds, whatever is due there. No day is asked for while a run over it is
+    under way. After runs that were in vain (failed, or ended with the same work still due) there is a growing pause.
     """
     under_way = [run for run in runs if run.state == "under_way" and run.seconds < limits.run_seconds]
     free = limits.runs - len(under_way)
@@ -148,11 +149,14 @@ def day_ranges(days: Iterable[date], busy: Sequence[DayWindow], longest: int) ->
 
 
 def left_by_failures(runs: Sequence[EarlierRun]) -> set[date]:
-    """Return the days of failed runs that no later run has succeeded on, and nobody has cancelled one. Newest first."""
+    """Return the days of failed or partial runs that no later run has succeeded on, and nobody has cancelled one.
+
+    `runs`: the newest first.
+    """
     settled: list[DayWindow] = []
     left: set[date] = set()
     for run in runs:
-        if run.state == "failed":
+        if run.state in ("failed", "partial"):
             left.update(day for day in run.window.days() if not any(_holds(window, day) for window in settled))
         elif run.state != "under_way":
             settled.append(run.window)
@@ -168,7 +172,7 @@ def _ask(
     earlier = [run for run in runs if _overlap(run.window, window)]
     in_vain = 0
     for run in earlier:
-        if run.state == "under_way":
+        if run.state in ("under_way", "partial"):
             continue
         nothing_new = newest is not None and run.newest is not None and newest <= run.newest
         if run.state == "succeeded" and not nothing_new:

@@ -60,7 +60,7 @@ class RefreshState(StrEnum):
 
 
 class RefreshedMemory(msgspec.Struct, frozen=True):
-    """One named memory and what became of it; the reason where it failed, the plugin where one was refused."""
+    """One named memory and what became of it; the reason where it failed, the plugin that failed or was refused."""
 
     memory: NamedMemory
     state: RefreshState
@@ -174,7 +174,8 @@ class _Judge(NamedTuple):
             return RefreshedMemory(memory, RefreshState.UNKNOWN)
         failed = next((row for row in family if row.status == "failed"), None)
         if failed is not None:
-            return RefreshedMemory(memory, RefreshState.FAILED, failed.failure_class, failed.failure_text)
+            plugin = self.plugins.enricher if failed.unread else self.plugins.embedder
+            return RefreshedMemory(memory, RefreshState.FAILED, failed.failure_class, failed.failure_text, plugin)
         if any(row.unread for row in family):
             return self._undone(memory, self.not_enriched, self.plugins.enricher, self.off.enrichment)
         if any(row.unembedded for row in family):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -20,12 +20,13 @@ import structlog
 from memory_pipeline import metrics
 from memory_pipeline.failpoints import reached
 from memory_pipeline.model.errors import BusyError, MemoryPipelineError, StoreUnavailableError
-from memory_pipeline.model.jobs import JobKey, RetryPolicy
+from memory_pipeline.model.jobs import JobKey, JobState, JobType, RetryPolicy
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_signal import JobSignal
 from memory_pipeline.stores.postgres.jobs import ClaimedJob, Failure, claim_keys, claim_next, fail, finish, release
 from memory_pipeline.stores.redis.stream import Delivery, JobStream
 from memory_pipeline.worker.handlers import Handlers
+from memory_pipeline.worker.job_lines import fields_of
 from memory_pipeline.worker.leases import Leases
 from memory_pipeline.worker.outcomes import Done, Failed, Outcome, Waits, work_through
 
@@ -48,7 +49,8 @@ class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How long a micro-batch that is not full waits for more jobs."""
     poll: float
     lease: float
-    timeout: float
+    timeouts: Mapping[JobType, float]
+    """How long a job may take, for every type there is."""
     retries: RetryPolicy
 
 
@@ -168,14 +170,14 @@ class Consumer:
         by_type = defaultdict(list)
         for claim in claims:
             by_type[claim.job_type].append(claim)
-        timeout = self._options.timeout
+        timeouts = self._options.timeouts
         # Those of the second type are held while the first is worked on.
-        with self._leases.holding(claims, timeout * len(by_type)):
+        with self._leases.holding(claims, sum(timeouts[job_type] for job_type in by_type)):
             for job_type, jobs in by_type.items():
                 handle = self._handlers.by_type.get(job_type)
                 metrics.job_batch_size.labels(job_type).observe(len(jobs))
                 started = time.monotonic()
-                with self._leases.holding(jobs, timeout):
+                with self._leases.holding(jobs, timeouts[job_type]):
                     if handle is None:
                         outcomes: Sequence[Outcome] = [_no_handler(job) for job in jobs]
                     else:
@@ -219,9 +221,9 @@ class Consumer:
         settled = finished | states.keys() | released
         self._count(jobs, outcomes, settled)
         discarded = len(jobs) - len(settled)
-        dead = [str(key.job_id) for key, state in states.items() if state == "dead"]
-        if dead:
-            log.error("jobs_dead", jobs=len(dead), job_ids=dead[:10])
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, Failed) and job.key in states:
+                _log_failure(job, outcome, states[job.key])
         if discarded:
             log.warning("late_results_discarded", jobs=discarded)
 
@@ -242,6 +244,15 @@ class Consumer:
             finished=finished,
             correlation_ids=sorted({str(job.correlation_id) for job in jobs})[:10],
         )
+
+
+def _log_failure(job: ClaimedJob, outcome: Failed, state: JobState) -> None:
+    """Say which job failed. The ledger has the reason in full; a plugin's own words may quote a message."""
+    fields = fields_of(job, plugin=outcome.plugin)
+    if state == "dead":
+        log.error("job_dead", **fields, error=outcome.error_class)
+    else:
+        log.warning("job_failed", **fields, error=outcome.error_class)
 
 
 def _no_handler(job: ClaimedJob) -> Outcome:

@@ -182,4 +182,4 @@ def _outcome(refreshed: RefreshedMemory | None) -> Outcome:
         case RefreshState.FAILED:
             text = refreshed.failure_text or "no text"
             # A memory among the dead letters stays there until a person has looked; the index may be back later.
-            return Failed(refreshed.failure_class or "Failed", text, retry=refreshed.retryable)
+            return Failed(refreshed.failure_class or "Failed", text, refreshed.retryable, refreshed.plugin)

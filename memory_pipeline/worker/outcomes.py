@@ -5,17 +5,21 @@ from __future__ import annotations
 import secrets
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from memory_pipeline.model.errors import (
     BusyError,
     MemoryPipelineError,
+    ProviderError,
     ProviderUnavailableError,
     StoreUnavailableError,
 )
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.worker.job_lines import fields_of
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +37,8 @@ class Failed(NamedTuple):
     error_text: str
     retry: bool
     """False where trying again can't help."""
+    plugin: str | None = None
+    """Which plugin did not do it, where that is known."""
 
 
 class Waits(NamedTuple):
@@ -59,7 +65,7 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
     if stopped():
         return [Waits(0.0, "the worker stops")] * len(jobs)
     try:
-        outcomes = list(handle(jobs))
+        outcomes = _asked(handle, jobs)
     except StoreUnavailableError as error:
         return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
     except ProviderUnavailableError as error:
@@ -78,6 +84,12 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
     return outcomes
 
 
+def _asked(handle: Handle, jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+    """Have jobs worked on. What is logged meanwhile about one that is alone names its ids."""
+    with bound_contextvars(**fields_of(jobs[0])) if len(jobs) == 1 else nullcontext():
+        return list(handle(jobs))
+
+
 def _away(
     handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[], bool], error: MemoryPipelineError
 ) -> list[Outcome]:
@@ -93,7 +105,7 @@ def _away(
     start = secrets.randbelow(len(jobs) - size + 1)
     part, others = jobs[start : start + size], [*jobs[:start], *jobs[start + size :]]
     try:
-        taken = list(handle(part))
+        taken = _asked(handle, part)
     except (StoreUnavailableError, ProviderUnavailableError, BusyError):
         return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
     except (Exception, SystemExit):  # noqa: BLE001 - it is there; whose fault that is, is found by halving
@@ -106,10 +118,10 @@ def _away(
 def _failure(error: BaseException, job: ClaimedJob) -> Failed:
     """Say why a job failed. The text of a foreign error may quote a message, so only its place is told."""
     name = type(error).__name__
-    if isinstance(error, MemoryPipelineError):
-        text = str(error)
-    else:
-        places = [f"{frame.name} ({frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)][-_PLACES:]
-        text = f"{name} in {' < '.join(reversed(places))}"
-    log.warning("job_failed", job_id=str(job.job_id), tenant_id=str(job.tenant_id), error=name, text=text)
+    places = [f"{frame.name} ({frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)][-_PLACES:]
+    place = f"{name} in {' < '.join(reversed(places))}"
+    text = str(error) if isinstance(error, MemoryPipelineError) else place
+    # What a plugin says of a text stays in the ledger, under the rules of the tenant.
+    told = place if isinstance(error, ProviderError) else text
+    log.warning("job_raised", **fields_of(job), error=name, text=told)
     return Failed(name, text, retry=True)

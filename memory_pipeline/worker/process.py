@@ -17,6 +17,7 @@ import structlog
 
 from memory_pipeline import metrics
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError
+from memory_pipeline.model.jobs import JOB_TYPES
 from memory_pipeline.serving.chores import Chores
 from memory_pipeline.serving.gauges import SAMPLE_SECONDS, sample_gauges
 from memory_pipeline.serving.wiring import Wiring
@@ -68,6 +69,7 @@ class Worker:
                 )
             )
             handlers = self._make_handlers(pipeline, redis)
+            self._job_types = handlers.job_types
             # Loaded before the first job comes, not with it.
             self._leases = opening.enter_context(Leases(database, settings.worker_lease_ms / 1000))
             self._database_of_worker = database
@@ -129,7 +131,7 @@ class Worker:
 
     def _join(self) -> None:
         self._stop.set()
-        until = time.monotonic() + self.settings.worker_job_timeout_ms / 1000
+        until = time.monotonic() + max(map(self.settings.job_timeout_seconds, self._job_types))
         for thread in self._threads:
             thread.join(max(0.1, until - time.monotonic()))
         late = [thread.name for thread in self._threads if thread.is_alive()]
@@ -188,7 +190,7 @@ def _options(settings: Settings) -> ConsumerOptions:
         window=settings.worker_batch_window_ms / 1000,
         poll=settings.worker_poll_interval_ms / 1000,
         lease=settings.worker_lease_ms / 1000,
-        timeout=settings.worker_job_timeout_ms / 1000,
+        timeouts={job_type: settings.job_timeout_seconds(job_type) for job_type in JOB_TYPES},
         retries=settings.job_retries,
     )
 

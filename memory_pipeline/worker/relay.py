@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
@@ -12,13 +12,14 @@ import structlog
 from memory_pipeline import metrics
 from memory_pipeline.failpoints import reached
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
-from memory_pipeline.model.jobs import JobKey, JobState, RetryPolicy, heartbeat_interval
+from memory_pipeline.model.jobs import LEASE_EXPIRED, RetryPolicy, heartbeat_interval
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_outbox import publish, republish_forgotten
 from memory_pipeline.stores.postgres.job_reports import compact_completed
 from memory_pipeline.stores.postgres.job_signal import JobSignal
-from memory_pipeline.stores.postgres.jobs import bring_forward, reclaim_expired
+from memory_pipeline.stores.postgres.jobs import ReclaimedJob, bring_forward, reclaim_expired
 from memory_pipeline.stores.redis.stream import JobStream
+from memory_pipeline.worker.job_lines import fields_of
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,6 @@ FORGOTTEN_SECONDS = 10.0
 """After so long in the stream without being claimed, it is asked whether the stream still has a job."""
 _CLEAN_SECONDS = 60.0
 _AWAY_SECONDS = 0.5
-_LONGEST_WAIT_SECONDS = 3600.0
 _FORGET_CONSUMERS_MS = 3_600_000
 _COMPACTED_AT_ONCE = 10_000
 
@@ -109,9 +109,11 @@ class Relay:
         """Take jobs from workers that are gone, and publish again what Redis forgot."""
         reclaimed = self._reclaim()
         if reclaimed:
-            dead = sum(state == "dead" for state in reclaimed.values())
+            dead = [job for job in reclaimed if job.state == "dead"]
             metrics.jobs_reclaimed.inc(len(reclaimed))
-            log.warning("jobs_reclaimed", jobs=len(reclaimed), dead=dead)
+            log.warning("jobs_reclaimed", jobs=len(reclaimed), dead=len(dead))
+            for job in dead:
+                log.error("job_dead", **fields_of(job), error=LEASE_EXPIRED)
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = time.monotonic()
@@ -123,13 +125,13 @@ class Relay:
         if forgotten:
             log.warning("jobs_published_again", jobs=forgotten)
 
-    def _reclaim(self) -> Mapping[JobKey, JobState]:
+    def _reclaim(self) -> Sequence[ReclaimedJob]:
         """Nobody could renew a lease while Postgres was away: when it is back, the living do so first."""
         if self._postgres_was_away:
             with self._database.transaction():
                 self._postgres_was_away = False
             self._swept_at = time.monotonic() + heartbeat_interval(self._lease)
-            return {}
+            return []
         try:
             with self._database.transaction() as connection:
                 return reclaim_expired(connection, self._retries)
@@ -139,7 +141,7 @@ class Relay:
 
     def _clean(self) -> None:
         with self._database.transaction() as connection:
-            bring_forward(connection, _LONGEST_WAIT_SECONDS)
+            bring_forward(connection)
         compacted = _COMPACTED_AT_ONCE
         while compacted == _COMPACTED_AT_ONCE and not self._stop.is_set():
             with self._database.transaction() as connection:

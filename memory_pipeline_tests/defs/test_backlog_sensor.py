@@ -200,6 +200,37 @@ def test_jobs_that_a_dead_worker_held_are_asked_for(
     assert job_states(settings) == {"failed": 2}
 
 
+def test_without_a_worker_old_completed_jobs_go_and_jobs_of_a_clock_set_back_come_forward(
+    deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = deployment.settings
+    monkeypatch.setattr(backlog, "_COMPACTED_PER_TICK", 2)
+    monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_JOBS", "1")
+    post(settings, [str(number) for number in range(6)])
+    execute(settings, "UPDATE memories SET status = 'active'")
+    for days, jobs in ((4, 4), (2, 1)):
+        execute(
+            settings,
+            "UPDATE memory_jobs SET state = 'completed', finished_at = now() - make_interval(days => %s)"
+            " WHERE job_id IN (SELECT job_id FROM memory_jobs WHERE state = 'pending' LIMIT %s)",
+            days,
+            jobs,
+        )
+    age_jobs(settings, -7200)
+    see_worker(settings)
+    skipped(instance)
+    assert job_states(settings) == {"completed": 5, "pending": 1}
+    execute(settings, "UPDATE worker_heartbeats SET seen_at = seen_at - interval '1 hour'")
+    (request,) = asked(instance)
+    assert request.tags["memory_pipeline/due"] == "1"
+    assert job_states(settings) == {"completed": 3, "pending": 1}
+    monkeypatch.setenv("MEMORY_ENRICHMENT_ENABLED", "false")
+    skipped(instance)
+    assert job_states(settings) == {"completed": 1, "pending": 1}
+    skipped(instance)
+    assert job_states(settings) == {"completed": 1, "pending": 1}
+
+
 def test_work_of_tenants_that_permit_no_enricher_is_not_asked_for(
     deployment: Deployment, instance: dg.DagsterInstance
 ) -> None:
@@ -247,6 +278,51 @@ def test_while_enrichment_is_switched_off_nothing_is_asked_for(
     assert len(asked(instance)) == 1
     monkeypatch.setenv("MEMORY_RELATIONS_ENABLED", "false")
     assert skipped(instance) == "Nothing is due."
+
+
+def test_while_embedding_is_switched_off_what_needs_none_is_done_and_the_rest_once_it_is_on(
+    deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = deployment.settings
+    add_sample(settings)  # no jobs: when they are enriched, nothing but the runs says that they have no vectors
+    age_memories(settings, ENOUGH)
+    post(settings, ["I live in Lisbon."])
+    age_jobs(settings, ENOUGH)
+    monkeypatch.setenv("MEMORY_EMBEDDING_ENABLED", "false")
+    (request,) = asked(instance)
+    result = execute_request(instance, request, request.job_name or "")
+    assert result.success
+    assert {event.step_key for event in result.get_step_success_events()} == {
+        "facts",
+        "memory_relationships",
+        "chroma_index",
+    }
+    assert execute(settings, "SELECT count(*) FROM memories WHERE status = 'pending_enrichment'") == [(0,)]
+    assert job_states(settings) == {"pending": 1}
+    assert skipped(instance) == "Nothing is due."
+
+    post(settings, ["I work as a nurse."], day=DAY + timedelta(days=1))
+    age_jobs(settings, ENOUGH)
+    (request,) = asked(instance)  # at once: the run before was not in vain
+    assert days_of(request) == ("2025-03-04", "2025-03-04")
+    assert execute_request(instance, request, request.job_name or "").success
+    execute(settings, "UPDATE memories SET status = 'deleted' WHERE content ~ 'nurse'")
+    _let_an_hour_pass(monkeypatch)
+    (request,) = asked(instance)
+    assert request.tags["memory_pipeline/due"] == "1"
+    assert execute_request(instance, request, request.job_name or "").success
+    assert job_states(settings) == {"pending": 1, "completed": 1}
+    assert skipped(instance) == "Nothing is due."
+
+    monkeypatch.delenv("MEMORY_EMBEDDING_ENABLED")
+    (request,) = asked(instance)
+    assert days_of(request) == ("2025-03-03", "2025-03-07")
+    assert request.job_name == "backlog_job"
+    assert execute_request(instance, request, request.job_name or "").success
+    assert job_states(settings) == {"completed": 2}
+    assert skipped(instance) == "Nothing is due."
+    with Pipeline(settings) as pipeline:
+        assert audit(pipeline.database, pipeline.chroma, pipeline.embedder.model, seed=1).findings == 0
 
 
 def _let_an_hour_pass(monkeypatch: pytest.MonkeyPatch) -> None:

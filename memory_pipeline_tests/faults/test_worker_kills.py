@@ -5,9 +5,11 @@ Rows are those of the fault matrix. After each the rig's check of all invariants
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -134,6 +136,23 @@ def test_row_33_a_job_that_raises_is_dead_and_others_flow(rig: Rig) -> None:
     rig.check(dead=bad)
     assert {row.error_class for row in rig.ledger.rows().values() if row.state == "dead"} == {"ValueError"}
     assert {row.attempts for row in rig.ledger.rows().values() if row.state == "completed"} == {1}
+
+
+def test_the_log_of_a_worker_names_the_job_that_failed_and_not_what_it_holds(rig: Rig) -> None:
+    user_id, secret = uuid4(), "I live in Lisbon"
+    rig.add(5)
+    bad = rig.add(1, payload={"raises": secret}, user_id=user_id)
+    rig.worker("obeying", MEMORY_RETRY_ATTEMPTS="1")
+    rig.check(dead=bad)
+    [row] = [row for row in rig.ledger.rows().values() if row.state == "dead"]
+    lines = [json.loads(line) for line in rig.logs.splitlines()]
+    about = [line for line in lines if line["event"] in ("job_raised", "job_failed", "job_dead")]
+    assert [line["event"] for line in about] == ["job_raised", "job_failed", "job_raised", "job_dead"]
+    ids = {"job_id": row.job_id, "tenant_id": row.tenant_id, "memory_id": row.subject_id, "user_id": user_id}
+    for line in about:
+        assert ids.items() <= {name: UUID(line[name]) for name in ids}.items()
+        assert line["correlation_id"] == str(row.correlation_id)
+    assert secret not in rig.logs
 
 
 def test_the_command_finishes_what_is_in_work_when_told_to_stop(rig: Rig) -> None:

@@ -38,7 +38,15 @@ from memory_pipeline_tests.local.inspect import until
 from memory_pipeline_tests.serving.buffered_writes import START, Person, link_person
 from memory_pipeline_tests.stages.support import HashedEmbedder, embed, enrich
 from memory_pipeline_tests.stores.postgres.ledger import Ledger
-from memory_pipeline_tests.worker.watch import Watched, check_jobs, check_memories, job_keys, watch
+from memory_pipeline_tests.worker.watch import (
+    Watched,
+    check_export,
+    check_jobs,
+    check_memories,
+    export_everything,
+    job_keys,
+    watch,
+)
 
 _SAYINGS = ("I live in {place}.", "I moved to {place}.", "I like coffee.", "I work as a nurse.", "We met in {place}.")
 EDIT = (
@@ -46,6 +54,7 @@ EDIT = (
     " content_hash = sha256(convert_to(content || ' (edited)', 'UTF8')) WHERE memory_id = %s"
 )
 """Makes a memory (by its id) another version."""
+_WINDOW = DayWindow(START.date(), START.date() + timedelta(days=365))
 _PLACES = ("Lisbon", "Berlin", "Paris", "Porto")
 
 
@@ -182,12 +191,11 @@ class Rig:
 
     def run_window(self) -> None:
         """What a Dagster run over all days does, in this process."""
-        window = DayWindow(START.date(), START.date() + timedelta(days=365))
         with Pipeline(self.settings) as pipeline:
             embedder, enricher = HashedEmbedder(), LocalEnricher()
-            enrich(pipeline.database, enricher, window)
-            embed(pipeline.database, embedder, window)
-            index_memories(pipeline.database, pipeline.chroma, embedder.model, embedder.dimension, window)
+            enrich(pipeline.database, enricher, _WINDOW)
+            embed(pipeline.database, embedder, _WINDOW)
+            index_memories(pipeline.database, pipeline.chroma, embedder.model, embedder.dimension, _WINDOW)
 
     # -- the end --
 
@@ -221,6 +229,8 @@ class Rig:
             with Pipeline(self.settings) as pipeline:
                 pipeline.embedder, pipeline.enricher = HashedEmbedder(), LocalEnricher()
                 check_memories(self.watched, pipeline, self.names, failed=failed)
+            exported = export_everything(self.postgres.url("memory_pipeline"), self.folder / "data", _WINDOW)
+            check_export(self.watched, exported)
 
 
 def make_rig(postgres: PostgresServer, redis: RedisServer, chroma_url: str, chroma_database: str, folder: Path) -> Rig:

@@ -51,7 +51,7 @@ earlier_runs = st.lists(
         st.uuids().map(str),
         windows,
         st.none() | st.integers(0, 60).map(lambda minute: NOON + timedelta(minutes=minute)),
-        st.sampled_from(["under_way", "succeeded", "failed", "cancelled"]),
+        st.sampled_from(["under_way", "succeeded", "partial", "failed", "cancelled"]),
         st.floats(min_value=0, max_value=10_000),
     ),
     max_size=8,
@@ -135,6 +135,13 @@ def test_days_of_a_failed_run_are_asked_for_again_though_nothing_is_due_there() 
         assert plan_runs([], [run("b", window(0, 1), later), run("a", window(0, 1), "failed")], LIMITS).asks == []
     (rest,) = plan_runs([], [run("b", window(0, 0), "succeeded"), run("a", window(0, 1), "failed")], LIMITS).asks
     assert rest.window == window(1, 1)
+
+
+def test_days_of_a_partial_run_are_asked_for_again_at_once_because_it_was_not_in_vain() -> None:
+    partial = [run(str(n), window(0, 1), "partial", 1.0 + n) for n in range(9)]
+    (ask,) = plan_runs([due(0)], partial, LIMITS).asks
+    assert (ask.window, ask.in_vain) == (window(0, 1), 0)
+    assert plan_runs([], [run("b", window(0, 1), "succeeded"), *partial], LIMITS).asks == []
 
 
 def test_runs_in_vain_are_followed_by_a_growing_pause() -> None:

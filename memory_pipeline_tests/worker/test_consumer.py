@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import redis
@@ -21,7 +23,8 @@ from memory_pipeline.stores.postgres.jobs import ClaimedJob
 from memory_pipeline.stores.redis.keys import JOBS_KEY
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.stores.redis.stream import JobStream
-from memory_pipeline.worker.outcomes import Done, Handle, Outcome
+from memory_pipeline.worker import consumer
+from memory_pipeline.worker.outcomes import Done, Failed, Handle, Outcome, work_through
 from memory_pipeline_tests.faults.proxy import TcpProxy
 from memory_pipeline_tests.local.inspect import until
 from memory_pipeline_tests.worker.support import ALL_TYPES, MAX_ATTEMPTS, Bench, Gate, Recorder, count_of
@@ -59,11 +62,41 @@ def test_what_comes_while_a_worker_runs_is_taken_together(bench: Bench) -> None:
 
 
 def test_a_poison_job_fails_alone_and_its_neighbours_are_done_at_once(bench: Bench) -> None:
+    poison_is_isolated(bench)
+
+
+def test_a_batch_that_is_not_split_is_caught(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def whole(handle: Handle, jobs: Sequence[ClaimedJob], _stopped: object) -> Sequence[Outcome]:
+        try:
+            return handle(jobs)
+        except ValueError as error:
+            return [Failed(type(error).__name__, "refuse_poison", retry=True)] * len(jobs)
+
+    monkeypatch.setattr(consumer, "work_through", whole)
+    with pytest.raises(AssertionError, match="the wrong jobs are dead"):
+        poison_is_isolated(bench)
+
+
+def test_a_split_that_forgets_a_half_is_caught(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[], bool]) -> Sequence[Outcome]:
+        """Answers that the second half is done where the first one raised."""
+        middle = len(jobs) // 2
+        return [*work_through(handle, jobs[:middle], stopped), *[Done()] * (len(jobs) - middle)]
+
+    monkeypatch.setattr(consumer, "work_through", half)
+    with pytest.raises(AssertionError, match="the wrong jobs are dead"):
+        poison_is_isolated(bench)
+
+
+def poison_is_isolated(bench: Bench) -> None:
     well = bench.ledger.add(15)
     poison = bench.ledger.add(1, payload={"poison": "secret"})
     well += bench.ledger.add(15)
-    with bench.worker(Recorder(refuse_poison)):
+    recorder = Recorder(refuse_poison)
+    # In one micro-batch, so that there are neighbours.
+    with bench.worker(recorder, worker_max_concurrent_jobs=1):
         bench.check(well + poison, dead=poison)
+    assert any(poison[0] in batch and len(batch) > 1 for batch in recorder.batches)
     assert {bench.row(key).attempts for key in well} == {1}
     row = bench.row(poison[0])
     assert (row.attempts, row.error_class) == (MAX_ATTEMPTS, "ValueError")
@@ -143,7 +176,8 @@ def test_a_job_whose_worker_never_answered_comes_alone(bench: Bench) -> None:
         assert [claim.key] in recorder.batches
 
 
-def test_a_job_over_its_time_out_goes_to_another_slot(bench: Bench) -> None:
+@pytest.mark.parametrize("timeouts", [{"worker_job_timeout_ms": 200}, {"worker_job_timeouts_ms": {"index": 200}}])
+def test_a_job_over_the_time_out_of_its_type_goes_to_another_slot(bench: Bench, timeouts: dict[str, Any]) -> None:
     gate, turns = Gate(), Counter[bool]()
 
     def first_hangs(jobs: Sequence[ClaimedJob]) -> None:
@@ -152,11 +186,19 @@ def test_a_job_over_its_time_out_goes_to_another_slot(bench: Bench) -> None:
             gate.wait()
 
     (key,) = bench.ledger.add(1)
-    with bench.worker(Recorder(first_hangs), worker_job_timeout_ms=200):
+    with bench.worker(Recorder(first_hangs), **timeouts):
         bench.rest()
         gate.open()
     bench.check([key])
     assert (bench.row(key).attempts, bench.row(key).error_class) == (2, "LeaseExpired")
+
+
+def test_a_job_whose_type_may_take_longer_than_others_is_left_to_its_slot(bench: Bench) -> None:
+    (key,) = bench.ledger.add(1)
+    slow = Recorder(lambda _jobs: time.sleep(3))  # three leases
+    with bench.worker(slow, worker_job_timeout_ms=200, worker_job_timeouts_ms={"index": 30_000}):
+        bench.check([key])
+    assert (slow.seen, bench.row(key).attempts) == (Counter([key]), 1)
 
 
 def test_a_stop_finishes_what_is_in_work_and_gives_back_what_was_not_begun(bench: Bench) -> None:

@@ -9,9 +9,11 @@ from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from memory_pipeline.model.errors import ProviderUnavailableError
 from memory_pipeline.model.jobs import JobKey, JobType
+from memory_pipeline.model.records import FactDraft, Turn
 from memory_pipeline.providers.base import Vectors
 from memory_pipeline.providers.local_enricher.enricher import LocalEnricher
 from memory_pipeline.stages.audit import audit
@@ -115,6 +117,27 @@ def test_a_memory_that_no_embedder_takes_is_dead_at_once_and_alone(desk: Desk) -
         desk.bench.check(keys, dead=[poison])
     assert (desk.bench.row(poison).attempts, desk.bench.row(poison).error_class) == (1, "ProviderError")
     assert desk.speech.statuses("episode")["Ana: I live in Lisbon."] == "active"
+
+
+@pytest.mark.parametrize("plugin", ["enricher:local", "embedder:minilm"])
+def test_the_line_of_a_dead_job_names_its_memory_and_plugin_and_not_the_text(
+    desk: Desk, plugin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_enricher: LocalEnricher, turn: Turn) -> list[FactDraft]:
+        raise ValueError(turn.content)
+
+    if plugin == "enricher:local":
+        monkeypatch.setattr(LocalEnricher, "enrich", refuse)
+    desk.speech.say("poison in Lisbon")
+    [dead] = desk.jobs()
+    with capture_logs() as lines, desk.worker():
+        desk.bench.check([dead], dead=[dead])
+    row = desk.bench.row(dead)
+    [line] = [line for line in lines if line["event"] == "job_dead"]
+    assert (line["job_id"], line["memory_id"]) == (str(dead.job_id), str(row.subject_id))
+    assert (line["tenant_id"], line["correlation_id"]) == (str(dead.tenant_id), str(row.correlation_id))
+    assert (line["plugin"], line["error"]) == (plugin, row.error_class)
+    assert "poison" not in repr(lines)
 
 
 def test_jobs_of_a_tenant_that_has_not_installed_a_plugin_wait_until_it_has(desk: Desk) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.contextvars import get_contextvars
+from structlog.testing import capture_logs
 
 from memory_pipeline.model.errors import (
     BusyError,
@@ -146,6 +149,38 @@ def test_of_a_foreign_error_only_the_place_is_told(error: type[BaseException]) -
     assert outcome.error_class == error.__name__
     assert "Lisbon" not in outcome.error_text
     assert "handle (" in outcome.error_text
+
+
+@pytest.mark.parametrize("error", [ValueError, ProviderError, ProviderUnavailableError])
+def test_the_line_of_a_job_that_raises_names_it_and_never_what_a_message_says(error: type[Exception]) -> None:
+    jobs = [job(n) for n in range(4)]
+    # A provider that does not answer is asked for parts chosen by chance, until one that is alone is to blame.
+    bad, lines = jobs[2], list[Any]()
+    while not [line for line in lines if line["event"] == "job_raised"]:
+        with capture_logs() as lines:
+            work_through(raising({2}, lambda: error("I live in Lisbon"), []), jobs, never)
+    [line] = [line for line in lines if line["event"] == "job_raised"]
+    assert (line["job_id"], line["memory_id"]) == (str(bad.job_id), str(bad.subject_id))
+    assert (line["tenant_id"], line["correlation_id"]) == (str(bad.tenant_id), str(bad.correlation_id))
+    assert (line["job_type"], line["attempt"], line["error"]) == ("index", 1, error.__name__)
+    assert "handle (" in line["text"]
+    assert "Lisbon" not in repr(lines)
+
+
+def test_what_is_logged_about_a_job_that_is_alone_names_it_and_what_comes_after_does_not() -> None:
+    jobs = [job(n) for n in range(2)]
+    bound: list[dict[str, Any]] = []
+
+    def handle(some: Sequence[ClaimedJob]) -> list[Outcome]:
+        bound.append(get_contextvars())
+        if len(some) > 1:
+            raise ValueError("somebody")
+        return [Done()] * len(some)
+
+    work_through(handle, jobs, never)
+    assert [fields.get("memory_id") for fields in bound] == [None, *(str(each.subject_id) for each in jobs)]
+    assert [fields.get("correlation_id") for fields in bound] == [None, *(str(each.correlation_id) for each in jobs)]
+    assert "memory_id" not in get_contextvars()
 
 
 def test_what_interrupts_the_program_is_no_failure_of_a_job() -> None:

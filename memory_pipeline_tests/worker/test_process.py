@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
 from memory_pipeline.failpoints import VARIABLE, reached
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, StoreUnavailableError, WiringError
+from memory_pipeline.serving.gauges import sample_gauges
 from memory_pipeline.serving.wiring import Wiring
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
@@ -89,6 +93,23 @@ def test_metrics_describe_the_queue_and_what_was_done(bench: Bench, monkeypatch:
         until(lambda: count_of("memory_queue_jobs", job_type="index", state="pending") == 2, "two wait")
     assert count_of("memory_jobs_ended_total", job_type="index", outcome="done") == done + 4
     assert count_of("memory_searchable_lag_seconds_count", job_type="index") == lag + 4
+
+
+@pytest.mark.parametrize("role", ["memory_pipeline", "memory_app"])
+def test_row_29_a_long_open_writer_is_measured_whosever_it_is(bench: Bench, role: str, tmp_path: Path) -> None:
+    urls = bench.ledger.urls
+    # The server is shared with other tests, this database is not.
+    sample_gauges(bench.ledger.database, tmp_path)
+    assert count_of("memory_oldest_writer_seconds") == 0
+    with psycopg.connect(urls.app_url if role == "memory_app" else urls.pipeline_url) as writer:
+        writer.execute("SELECT pg_current_xact_id()")
+        sample_gauges(bench.ledger.database, tmp_path)
+        time.sleep(0.2)
+        sample_gauges(bench.ledger.database, tmp_path)
+        assert 0.2 <= count_of("memory_oldest_writer_seconds") < 10
+        writer.rollback()
+    sample_gauges(bench.ledger.database, tmp_path)
+    assert count_of("memory_oldest_writer_seconds") == 0
 
 
 def test_a_slot_that_ended_by_itself_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

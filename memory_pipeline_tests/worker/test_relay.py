@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from memory_pipeline.local.redis import RedisServer
 from memory_pipeline.model.errors import StoreUnavailableError
@@ -66,11 +67,15 @@ def test_leases_that_ended_are_taken_away_and_published_or_dead(bench: Bench, re
         assert claim.attempts == attempt
         bench.ledger.end_leases()
         relay._swept_at = float("-inf")
-        relay.turn()
+        with capture_logs() as lines:
+            relay.turn()
         assert bench.row(key).error_class == "LeaseExpired"
     assert bench.row(key).state == "dead"
     assert bench.entries() == 1
     assert count_of("memory_jobs_reclaimed_total") == before + 2
+    [line] = [line for line in lines if line["event"] == "job_dead"]
+    assert (line["job_id"], line["memory_id"]) == (str(key.job_id), str(bench.row(key).subject_id))
+    assert (line["correlation_id"], line["attempt"]) == (str(bench.row(key).correlation_id), 2)
 
 
 def test_what_redis_lost_is_published_again_and_nothing_else(

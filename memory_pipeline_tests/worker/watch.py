@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
 from memory_pipeline.model.jobs import JobKey, JobType
+from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stages.audit import audit
+from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stores.duckdb.generations import current_export
+from memory_pipeline.stores.duckdb.publish import publish_duckdb
+from memory_pipeline.stores.duckdb.query import query
+from memory_pipeline.stores.postgres.checks import exported_rows
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.stores.redis.stream import JobStream
 
@@ -31,6 +38,24 @@ END $$;
 CREATE TRIGGER watch AFTER UPDATE ON memory.memory_jobs
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION watch.note();
 """
+
+
+_MESSAGES = (
+    "SELECT concat_ws('|', tenant_id, message_id, conversation_id, user_id, role, position, md5(content)) FROM messages"
+)
+_MEMORIES = (
+    "SELECT concat_ws('|', tenant_id, memory_id, user_id, kind, status, version, md5(content), superseded_by)"
+    " FROM memories WHERE status <> 'deleted'"
+)
+_LINES: dict[str, tuple[LiteralString, LiteralString]] = {
+    "messages": (_MESSAGES, _MESSAGES),
+    "memories": (_MEMORIES, _MEMORIES),
+    "jobs": (
+        "SELECT concat_ws('|', tenant_id, job_id, job_type, state, subject_id, attempts, error_class) FROM memory_jobs",
+        "SELECT concat_ws('|', tenant_id, job_id, job_type, state, subject_id, attempts, error_class) FROM jobs",
+    ),
+}
+"""Each row of a table as a line, from Postgres and from the export."""
 
 
 class Watched(NamedTuple):
@@ -118,6 +143,26 @@ def check_memories(
     report = audit(pipeline.database, pipeline.chroma, pipeline.embedder.model, seed=1)
     assert [finding.problem for finding in report.listed] == [], "Postgres and Chroma do not agree"
     assert report.vectors >= len(names) - len(failed)
+
+
+def export_everything(pipeline_url: str, folder: Path, window: DayWindow) -> Path:
+    """Build lake and export anew; return the DuckDB file that is served."""
+    export_lake(pipeline_url, window, folder / "lake")
+    publish_duckdb(folder / "lake", folder / "exports", 1)
+    return current_export(folder / "exports")
+
+
+def check_export(watched: Watched, exported: Path) -> None:
+    """The export holds what Postgres does: as many rows of every table, and every message, memory and job alike."""
+    with _connection(watched.admin_url) as connection:
+        for table, expected in exported_rows(connection).items():
+            ((found,),) = query(exported, f"SELECT count(*) FROM {table}").rows  # noqa: S608 - a name of ours
+            assert found == expected, f"the export has {found} rows of {table}, Postgres {expected}"
+        for table, (in_postgres, in_export) in _LINES.items():
+            there = Counter(line for (line,) in connection.execute(in_postgres))
+            here = Counter(line for (line,) in query(exported, in_export, max_rows=None).rows)
+            differ = list((here - there) + (there - here))
+            assert not differ, f"the export and Postgres differ in {table}: {differ[:3]}"
 
 
 def job_keys(admin_url: str, *job_types: JobType) -> list[JobKey]:

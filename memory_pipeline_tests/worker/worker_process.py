@@ -44,7 +44,7 @@ def obey(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
         if job.payload.get("exits"):
             os._exit(3)
         if job.payload.get("raises"):
-            raise ValueError("as the job wanted")
+            raise ValueError(f"as the job wanted: {job.payload['raises']}")
         if "sleeps" in job.payload:
             time.sleep(float(job.payload["sleeps"]))
     return [Done()] * len(jobs)
@@ -60,7 +60,7 @@ def without(mechanism: str) -> None:
     if mechanism == "attempts_at_claim":
         setattr(ledger, "sql", _without_counting)  # noqa: B010 - as monkeypatch does it
     elif mechanism == "reclaim":
-        setattr(relay, "reclaim_expired", lambda *_, **__: {})  # noqa: B010
+        setattr(relay, "reclaim_expired", lambda *_, **__: [])  # noqa: B010
     else:
         raise ValueError(f"there is no mechanism {mechanism!r}")
 

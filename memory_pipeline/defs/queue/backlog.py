@@ -38,8 +38,9 @@ from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.flags import FeatureFlags
 from memory_pipeline.stores.postgres.backlog import DueWork, due_work
-from memory_pipeline.stores.postgres.job_reports import WORKER_SEEN_SECONDS, workers_seen
-from memory_pipeline.stores.postgres.jobs import reclaim_expired
+from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.job_reports import WORKER_SEEN_SECONDS, compact_completed, workers_seen
+from memory_pipeline.stores.postgres.jobs import bring_forward, reclaim_expired
 
 NAME = "queue_backlog_sensor"
 JOB_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index", "detect_relations")
@@ -47,7 +48,10 @@ JOB_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index", "detect_relations
 NEWEST_TAG = "memory_pipeline/newest_due"
 TICK_SECONDS = 5
 
+WITHOUT_TAG = "memory_pipeline/without"
+"""What a run was asked to leave out: its days are asked for again once that is on."""
 _RUNS_REMEMBERED = 100
+_COMPACTED_PER_TICK = 2_000
 _STATES: dict[dg.DagsterRunStatus, RunState] = {
     dg.DagsterRunStatus.SUCCESS: "succeeded",
     dg.DagsterRunStatus.FAILURE: "failed",
@@ -61,11 +65,17 @@ backlog_job = dg.define_asset_job(
     description="What is due of a range of days, up to the index: enrichment, relations, vectors.",
     tags=OWNER_TAG,
 )
+backlog_without_embedding_job = dg.define_asset_job(
+    "backlog_without_embedding_job",
+    selection=dg.AssetSelection.assets(facts, memory_relationships, chroma_index).without_checks(),
+    description="The same while embedding is switched off: enrichment, relations, and what leaves the index.",
+    tags=OWNER_TAG,
+)
 
 
 @dg.sensor(
     name=NAME,
-    job=backlog_job,
+    jobs=[backlog_job, backlog_without_embedding_job],
     minimum_interval_seconds=TICK_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
@@ -79,31 +89,30 @@ def queue_backlog_sensor(context: dg.SensorEvaluationContext) -> Answer:
     settings = load_settings()
     limits = limits_of(settings)
     now = present()
-    runs = [_earlier(record, now) for record in asked_before(context, NAME, _RUNS_REMEMBERED)]
+    records = asked_before(context, NAME, _RUNS_REMEMBERED)
+    runs = [_earlier(record, now) for record in records]
     under_way = sum(run.state == "under_way" and run.seconds < limits.run_seconds for run in runs)
     if under_way >= limits.runs:
         return dg.SkipReason(f"{under_way} runs that this sensor asked for are under way.")
     plugins = plugin_names(settings)
     with opened_database(settings) as database:
+        workers = _workers_or_upkeep(database, settings)
         flags = FeatureFlags(database, settings)
-        off = flags.off(Flag.ENRICHMENT, Flag.EMBEDDING)
+        off = flags.off(Flag.ENRICHMENT)
         if off:
             return dg.SkipReason(f"A run would do nothing: {switched_off(off)}.")
+        embedding = not flags.off(Flag.EMBEDDING)
+        if not embedding:
+            runs = [_earlier(record, now, embedding=False) for record in records]
         waiting = {kind for flag in flags.off(Flag.RELATIONS) for kind in flag.waiting_jobs}
         with database.transaction() as connection:
-            workers = workers_seen(connection, WORKER_SEEN_SECONDS)
-            if not workers:
-                # A worker that died leaves claimed jobs; without its relay nobody else takes them back. One that lives
-                # does so itself, and after an outage of Postgres it first renews its own.
-                reclaim_expired(connection, settings.job_retries)
-        with database.transaction() as connection:
             types = [kind for kind in JOB_TYPES if kind not in waiting]
-            work = due_work(connection, types, plugins.enricher, plugins.embedder)
+            work = due_work(connection, types, plugins.enricher, plugins.embedder, embedding=embedding)
     due, reasons = _for_runs(work, workers, limits)
     due, outside = _in_partitions(due, now.date())
     plan = plan_runs(merged(due), runs, limits)
     if plan.asks:
-        return dg.SensorResult(run_requests=[_request(ask) for ask in plan.asks])
+        return dg.SensorResult(run_requests=[_request(ask, embedding=embedding) for ask in plan.asks])
     if outside:
         reasons.append(f"{outside:,} due of days before {PARTITION_START} or after today")
     return dg.SkipReason("; ".join([*reasons, *plan.reasons]) or "Nothing is due.")
@@ -117,6 +126,21 @@ def limits_of(settings: Settings) -> BacklogLimits:
         worker_seconds=settings.backlog_sensor_worker_seconds,
         days=settings.backlog_sensor_days,
     )
+
+
+def _workers_or_upkeep(database: Database, settings: Settings) -> int:
+    """Return how many workers there are; where there is none, see to the ledger as a worker's relay does.
+
+    A worker that died leaves claimed jobs. One that lives takes them back itself, and after an outage of Postgres it
+    first renews its own.
+    """
+    with database.transaction() as connection:
+        workers = workers_seen(connection, WORKER_SEEN_SECONDS)
+        if not workers:
+            reclaim_expired(connection, settings.job_retries)
+            bring_forward(connection)
+            compact_completed(connection, settings.job_retention_days, limit=_COMPACTED_PER_TICK)
+    return workers
 
 
 def _for_runs(work: list[DueWork], workers: int, limits: BacklogLimits) -> tuple[list[DueDay], list[str]]:
@@ -142,7 +166,8 @@ def _in_partitions(due: list[DueDay], today: date) -> tuple[list[DueDay], int]:
     return inside, sum(day.items for day in due) - sum(day.items for day in inside)
 
 
-def _earlier(record: dg.RunRecord, now: datetime) -> EarlierRun:
+def _earlier(record: dg.RunRecord, now: datetime, *, embedding: bool = True) -> EarlierRun:
+    """Return what became of a run. What one left is asked for again, but not while embedding is off: it would stay."""
     run = record.dagster_run
     first = date.fromisoformat(run.tags[ASSET_PARTITION_RANGE_START_TAG])
     last = date.fromisoformat(run.tags[ASSET_PARTITION_RANGE_END_TAG])
@@ -151,8 +176,11 @@ def _earlier(record: dg.RunRecord, now: datetime) -> EarlierRun:
         since = datetime.fromtimestamp(record.end_time, UTC)
     newest = run.tags.get(NEWEST_TAG)
     state = _STATES.get(run.status, "under_way")
-    if state == "succeeded" and LEFT_TAG in run.tags:
-        state = "failed"  # so that its days are asked for again
+    if state == "succeeded" and embedding:
+        if WITHOUT_TAG in run.tags:
+            state = "partial"
+        elif LEFT_TAG in run.tags:
+            state = "failed"
     return EarlierRun(
         run.run_id,
         DayWindow(first, last + timedelta(days=1)),
@@ -162,7 +190,7 @@ def _earlier(record: dg.RunRecord, now: datetime) -> EarlierRun:
     )
 
 
-def _request(ask: Ask) -> dg.RunRequest:
+def _request(ask: Ask, *, embedding: bool) -> dg.RunRequest:
     tags = {
         ASKED_BY_TAG: NAME,
         ASSET_PARTITION_RANGE_START_TAG: ask.window.start.isoformat(),
@@ -171,4 +199,9 @@ def _request(ask: Ask) -> dg.RunRequest:
     }
     if ask.newest is not None:
         tags[NEWEST_TAG] = ask.newest.isoformat()
-    return dg.RunRequest(run_key=ask.run_key, tags=tags)
+    if embedding:
+        return dg.RunRequest(run_key=ask.run_key, job_name=backlog_job.name, tags=tags)
+    tags[WITHOUT_TAG] = memory_embeddings.key.to_user_string()
+    return dg.RunRequest(
+        run_key=f"{ask.run_key} without embedding", job_name=backlog_without_embedding_job.name, tags=tags
+    )

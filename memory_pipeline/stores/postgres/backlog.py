@@ -25,7 +25,9 @@ class DueWork(NamedTuple):
     newest: datetime
 
 
-def due_work(connection: Connection, job_types: Sequence[JobType], enricher: str, embedder: str) -> list[DueWork]:
+def due_work(
+    connection: Connection, job_types: Sequence[JobType], enricher: str, embedder: str, *, embedding: bool = True
+) -> list[DueWork]:
     """Return what is due by day, of tenants that permit the plugins `enricher` and (of jobs) `embedder`.
 
     Takes time with the number of jobs that are not completed and of memories that were not enriched.
@@ -33,5 +35,5 @@ def due_work(connection: Connection, job_types: Sequence[JobType], enricher: str
     with connection.cursor(row_factory=class_row(DueWork)) as cursor:
         return cursor.execute(
             sql(PACKAGE, "backlog_by_day"),
-            {"job_types": list(job_types), "enricher": enricher, "embedder": embedder},
+            {"job_types": list(job_types), "enricher": enricher, "embedder": embedder, "embedding": embedding},
         ).fetchall()

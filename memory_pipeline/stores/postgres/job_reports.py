@@ -40,6 +40,14 @@ class Backlog(NamedTuple):
     """How far the relay is behind."""
 
 
+class OpenWriter(NamedTuple):
+    """A transaction that has written and not ended: nobody can see what it wrote, not even the relay."""
+
+    xid: int
+    seconds: float | None
+    """Since it began; None where it is another role's."""
+
+
 class DayBacklog(NamedTuple):
     """What is due of one type for one day."""
 
@@ -94,6 +102,12 @@ def backlog(connection: Connection) -> Backlog:
     """Return what waits for a worker and for the relay, and since when; takes time with the number that waits."""
     with connection.cursor(row_factory=class_row(Backlog)) as cursor:
         return cursor.execute(sql(PACKAGE, "jobs_backlog")).fetchall()[0]
+
+
+def open_writers(connection: Connection) -> list[OpenWriter]:
+    """Return the transactions of this database that have written, whosever they are."""
+    with connection.cursor(row_factory=class_row(OpenWriter)) as cursor:
+        return cursor.execute(sql(PACKAGE, "open_writers")).fetchall()
 
 
 def backlog_by_day(connection: Connection) -> list[DayBacklog]:

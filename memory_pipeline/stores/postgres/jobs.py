@@ -38,6 +38,8 @@ from memory_pipeline.stores.sqlfiles import sql
 DEFAULT_PRIORITY = 100
 LONGEST_LEASE_SECONDS = 600.0
 """A lease that ends later than this from now was written before the database's clock was set back."""
+LONGEST_WAIT_SECONDS = 3600.0
+"""Longer than any job waits: for a flag, a rate limit, or its next try."""
 _LOCK_WAIT = "200ms"
 """The longest wait for the relay's commit; a relay that hangs longer keeps its jobs until Postgres ends its session."""
 
@@ -76,6 +78,24 @@ class ClaimedJob(NamedTuple):
     """An earlier claim was never answered: this job may end its worker."""
     correlation_id: UUID
     created_at: datetime
+
+    @property
+    def key(self) -> JobKey:
+        return JobKey(self.tenant_id, self.job_id)
+
+
+class ReclaimedJob(NamedTuple):
+    """A job that was taken away from a silent worker."""
+
+    tenant_id: UUID
+    job_id: UUID
+    state: JobState
+    """`failed`, due at once, or `dead`."""
+    job_type: JobType
+    subject_id: UUID | None
+    user_id: UUID | None
+    attempts: int
+    correlation_id: UUID
 
     @property
     def key(self) -> JobKey:
@@ -203,24 +223,22 @@ def reclaim_expired(
     *,
     limit: int = 1000,
     longest_lease_seconds: float = LONGEST_LEASE_SECONDS,
-) -> dict[JobKey, JobState]:
-    """Take jobs away from workers that let their lease end; return their new state: `failed`, due at once, or `dead`.
+) -> list[ReclaimedJob]:
+    """Take jobs away from workers that let their lease end; return them as they are now.
 
     To be called every few seconds, by any number of processes.
     """
-    rows = connection.execute(
-        sql(PACKAGE, "jobs_reclaim"),
-        {
-            "max_attempts": policy.max_attempts,
-            "limit": limit,
-            "longest_lease_seconds": longest_lease_seconds,
-            "error_class": LEASE_EXPIRED,
-        },
-    ).fetchall()
-    return {JobKey(tenant_id, job_id): state for tenant_id, job_id, state in rows}
+    parameters = {
+        "max_attempts": policy.max_attempts,
+        "limit": limit,
+        "longest_lease_seconds": longest_lease_seconds,
+        "error_class": LEASE_EXPIRED,
+    }
+    with connection.cursor(row_factory=class_row(ReclaimedJob)) as cursor:
+        return cursor.execute(sql(PACKAGE, "jobs_reclaim"), parameters).fetchall()
 
 
-def bring_forward(connection: Connection, longest_wait_seconds: float) -> int:
+def bring_forward(connection: Connection, longest_wait_seconds: float = LONGEST_WAIT_SECONDS) -> int:
     """Make due at once what would wait longer than any job does; return how many.
 
     Only a job that was written before the database's clock was set back does so. To be called every minute or so, with

@@ -25,6 +25,7 @@ class Progress(NamedTuple):
     failure_class: str | None
     failure_text: str | None
     unread: bool
+    """Also of a failed one, which then failed when it was read."""
     unembedded: bool
     unindexed: bool
     """Also where a vector has still to be made."""

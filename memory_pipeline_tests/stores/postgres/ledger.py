@@ -85,7 +85,7 @@ class Ledger:
 
     def reclaim(self) -> dict[JobKey, Any]:
         with self.database.transaction() as connection:
-            return dict(jobs.reclaim_expired(connection, POLICY))
+            return {job.key: job.state for job in jobs.reclaim_expired(connection, POLICY)}
 
     def rows(self) -> dict[JobKey, Job]:
         with self.database.transaction() as connection:

@@ -20,7 +20,13 @@ SELECT j.day, true AS by_job, count(*) AS items,
 FROM memory_jobs j
 JOIN permitted p USING (tenant_id)
 WHERE j.state IN ('pending', 'failed') AND j.available_at <= clock_timestamp()
-  AND j.job_type = ANY (%(job_types)s::text[]) AND p.embeds
+  AND j.job_type = ANY (%(job_types)s::text[])
+  AND CASE WHEN %(embedding)s THEN p.embeds
+           -- What was read waits for its vector; what was deleted, or is new, does not.
+           ELSE j.job_type = 'detect_relations' OR NOT EXISTS (
+               SELECT FROM memories m
+               WHERE m.tenant_id = j.tenant_id AND m.memory_id = j.subject_id AND m.status IN ('active', 'superseded'))
+      END
 GROUP BY j.day
 UNION ALL
 SELECT m.day, false, count(*), greatest(0, extract(epoch FROM clock_timestamp() - min(m.updated_at)))::float8,

@@ -21,4 +21,4 @@ SET state = CASE WHEN e.is_dead THEN 'dead' ELSE 'failed' END,
                         j.claimed_by, j.lease_until, j.attempts)
 FROM expired e
 WHERE j.tenant_id = e.tenant_id AND j.job_id = e.job_id
-RETURNING j.tenant_id, j.job_id, j.state
+RETURNING j.tenant_id, j.job_id, j.state, j.job_type, j.subject_id, j.user_id, j.attempts, j.correlation_id

@@ -26,8 +26,8 @@ WITH named AS MATERIALIZED (
     WHERE e.kind = 'episode'
 )
 SELECT m.tenant_id, m.named_id, m.memory_id, m.status, m.failure_class, m.failure_text,
-       m.kind = 'episode' AND m.status IN ('pending_enrichment', 'active') AND m.enricher IS DISTINCT FROM %(enricher)s
-           AS unread,
+       m.kind = 'episode' AND m.status IN ('pending_enrichment', 'active', 'failed')
+           AND m.enricher IS DISTINCT FROM %(enricher)s AS unread,
        m.status IN ('active', 'superseded') AND NOT vectors.complete AS unembedded,
        m.status IN ('active', 'superseded') AND NOT vectors.indexed AS unindexed
 FROM member m
