@@ -94,7 +94,7 @@ _COSTS = """
 INSERT INTO llm_usage (tenant_id, usage_id, used_at, correlation_id, plugin, model, what, requests, texts,
                        prompt_tokens, cost_usd)
 SELECT tenant_id, gen_random_uuid(), day, gen_random_uuid(), 'embedder:openai', 'model-' || n, 'embedding', 1, 10,
-       1000 * (11 - n), CASE WHEN extract(day FROM day)::int % 3 > 0 THEN 0.001 * n END
+       1000 * (11 - n), CASE WHEN extract(day FROM day)::int %% 3 > 0 THEN 0.001 * n END
 FROM tenants, generate_series(%(first)s::timestamptz, %(last)s::timestamptz, '1 day') day, generate_series(1, 10) n
 WHERE slug IN ('tenant-0', 'tenant-1')
 """
@@ -102,8 +102,8 @@ _RECALLS = """
 INSERT INTO memory_access_log (tenant_id, access_id, user_id, accessed_at, correlation_id, what, channel, query_hash,
                                memory_ids, turns, degraded_parts, from_cache, milliseconds)
 SELECT tenant_id, gen_random_uuid(), user_id, day, gen_random_uuid(), 'recall', 'api', sha256('a question'),
-       CASE WHEN extract(day FROM day)::int % 4 > 0 THEN ARRAY[user_id] ELSE ARRAY[]::uuid[] END, 2,
-       CASE WHEN extract(day FROM day)::int % 5 > 0 THEN ARRAY[]::text[] ELSE ARRAY['chroma'] END, false, 12.5
+       CASE WHEN extract(day FROM day)::int %% 4 > 0 THEN ARRAY[user_id] ELSE ARRAY[]::uuid[] END, 2,
+       CASE WHEN extract(day FROM day)::int %% 5 > 0 THEN ARRAY[]::text[] ELSE ARRAY['chroma'] END, false, 12.5
 FROM users, generate_series(%(first)s::timestamptz, %(last)s::timestamptz, '1 day') day
 """
 _FACTS_AT_THE_END = """
@@ -310,7 +310,7 @@ def test_cost_is_of_all_tenants_with_the_models_beyond_the_eight_as_one_series(b
             dollars[one.day] = dollars.get(one.day, 0) + one.cost_usd
     assert sorted(dollars) == [day for day in MANY.days() if day.day % 3]
     assert dollars[date(2025, 2, 1)] == pytest.approx(2 * 0.055)
-    assert charts.legend_of(plots.cost_figure(busy))[-1] == "US dollars"
+    assert charts.legend_of(plots.cost_figure(busy))[0] == "US dollars"
 
 
 def test_recall_counts_every_answer_once(busy: Path) -> None:
