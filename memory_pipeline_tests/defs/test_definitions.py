@@ -165,25 +165,6 @@ def test_the_published_file_has_a_freshness_policy_and_one_publisher() -> None:
     assert GRAPH.get(dg.AssetKey("published_lake")).pools == {"lake_publisher"}
 
 
-# Dagster's own helper uses what Dagster calls beta.
-@pytest.mark.filterwarnings("ignore:Parameter `include_sources`")
-def test_new_facts_ask_for_the_lake_of_their_day_once() -> None:
-    day = "2026-01-05"
-    with dg.DagsterInstance.ephemeral() as instance:
-        before = dg.evaluate_automation_conditions(defs, instance)
-        instance.report_runless_asset_event(dg.AssetMaterialization("facts", partition=day))
-        after = dg.evaluate_automation_conditions(defs, instance, cursor=before.cursor)
-        asked = {
-            key.to_user_string(): after.get_requested_partitions(key)
-            for key in ASSETS
-            if GRAPH.get(key).automation_condition is not None
-        }
-        assert asked["lake_facts"] == asked["lake_memories"] == {day}
-        assert asked["lake_messages"] == asked["lake_jobs"] == set()
-        again = dg.evaluate_automation_conditions(defs, instance, cursor=after.cursor)
-        assert again.get_requested_partitions(dg.AssetKey("lake_facts")) == set()
-
-
 def test_every_column_of_the_lake_comes_from_a_column_of_postgres(database: Database) -> None:
     tables = {name: [name] for name in ("messages", "memory_relationships")}
     tables["memory_embeddings"] = ["llm_usage"]

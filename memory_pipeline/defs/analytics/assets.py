@@ -54,14 +54,6 @@ _READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
     "llm_usage": [memory_embeddings],
 }
 
-after_sources = (
-    dg.AutomationCondition.any_deps_updated().since(
-        dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
-    )
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-).with_label("after what it is read from")
-
 
 def _lake_spec(table: str) -> dg.AssetSpec:
     return dg.AssetSpec(
@@ -73,7 +65,6 @@ def _lake_spec(table: str) -> dg.AssetSpec:
         owners=OWNERS,
         code_version="2",
         metadata=column_metadata(table),
-        automation_condition=after_sources,
         skippable=True,
     )
 
@@ -118,7 +109,6 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
     owners=OWNERS,
     pool="lake",
     code_version="2",
-    automation_condition=after_sources,
     description=(
         "Tenants, users and conversations, written whole, in one snapshot of Postgres with every day of the lake that "
         "has changed since it was exported: what is published next is of one moment."
@@ -151,7 +141,6 @@ def _exported(pipeline: Pipeline) -> LakeManifest:
     pool="lake_publisher",
     code_version="1",
     output_required=False,
-    automation_condition=after_sources,
     description=(
         "The lake at MEMORY_LAKE_URL, for readers elsewhere: files that are missing there, then a manifest that names "
         "all of them, in one step; then what no kept generation needs is removed. Skipped where the setting is not. "
@@ -188,7 +177,6 @@ def _mart_spec(mart: Mart) -> dg.AssetSpec:
         owners=OWNERS,
         code_version="1",
         metadata=mart_metadata(mart),
-        automation_condition=after_sources,
         skippable=True,
     )
 
@@ -207,7 +195,6 @@ def _mart_spec(mart: Mart) -> dg.AssetSpec:
             kinds={"duckdb", "parquet"},
             owners=OWNERS,
             code_version="2",
-            automation_condition=after_sources,
             freshness_policy=dg.FreshnessPolicy.time_window(
                 fail_window=timedelta(hours=3), warn_window=timedelta(hours=2)
             ),
