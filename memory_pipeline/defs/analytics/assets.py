@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from hashlib import sha256
 
 import dagster as dg
 
@@ -175,7 +176,7 @@ def _mart_spec(mart: Mart) -> dg.AssetSpec:
         group_name="analytics",
         kinds={"duckdb", "sql"},
         owners=OWNERS,
-        code_version="1",
+        code_version=sha256(mart.statement.encode()).hexdigest()[:12],
         metadata=mart_metadata(mart),
         skippable=True,
     )
