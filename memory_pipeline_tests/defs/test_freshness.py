@@ -12,8 +12,9 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import FreshnessState, TimeWindowFreshnessPolicy
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
-from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget, create_test_daemon_workspace_context, freeze_time
+from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.freshness import FreshnessDaemon
 from dagster_graphql.test.utils import execute_dagster_graphql
 
@@ -49,13 +50,13 @@ def workspace(instance: dg.DagsterInstance) -> Iterator[Any]:
         executable_path=sys.executable, module_name="memory_pipeline.definitions", attribute="defs"
     )
     location = InProcessCodeLocationOrigin(origin, location_name="memory_pipeline")
-    with create_test_daemon_workspace_context(InProcessTestWorkspaceLoadTarget(location), instance) as context:
+    with create_test_daemon_workspace_context(InProcessWorkspaceLoadTarget(location), instance) as context:
         yield context
 
 
 @pytest.mark.usefixtures("deployment")
 def test_the_daemon_looks_by_itself_and_the_ui_shows_what_it_found(instance: dg.DagsterInstance) -> None:
-    assert FreshnessDaemon.daemon_type() in instance.get_required_daemon_types()
+    assert "FRESHNESS_DAEMON" in instance.get_required_daemon_types()
     published = datetime.now(UTC)
     found = []
     with workspace(instance) as context:
