@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     export_generations: int = Field(
         3, ge=1, description="Generations kept of each DuckDB file and of the published lake, the newest included."
     )
+    export_min_interval_seconds: float = Field(
+        600.0, ge=0, description="Least time between two exports that new facts and summaries bring about."
+    )
     max_message_bytes: int = Field(1_000_000, ge=1_000, description="Longest message content accepted, in UTF-8.")
 
     # -- recall --

@@ -25,6 +25,7 @@ with warnings.catch_warnings():
     from memory_pipeline.defs.analytics import assets as analytics
     from memory_pipeline.defs.analytics import checks as analytics_checks
     from memory_pipeline.defs.analytics import schedule as analytics_schedule
+    from memory_pipeline.defs.analytics import sensor as analytics_sensor
     from memory_pipeline.defs.audit import assets as audit
     from memory_pipeline.defs.audit import checks as audit_checks
     from memory_pipeline.defs.audit import schedule as audit_schedule
@@ -59,6 +60,7 @@ _SENSORS = [
     worker_reports.worker_reports_sensor,
     source_sensor.new_tenants_sensor,
     run_failure_sensor,
+    analytics_sensor.after_facts_sensor,
 ]
 
 
@@ -68,7 +70,7 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
         assets=dg.load_assets_from_modules(_ASSETS),
         asset_checks=dg.load_asset_checks_from_modules(_CHECKS),
         schedules=_SCHEDULES,
-        sensors=[*_SENSORS, analytics_schedule.after_facts_sensor],
+        sensors=_SENSORS,
         jobs=[write_buffer.replay_job],
         resources={"pipeline": pipeline_resource(), **(resource_overrides or {})},
         # A step is milliseconds to minutes of work on shared servers: a process for each costs more than it gives.

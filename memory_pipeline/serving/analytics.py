@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
+from anyio import CapacityLimiter
 
 from memory_pipeline.model.errors import (
     BusyError,
@@ -96,6 +97,8 @@ class Analytics:
         self._require = require
         self._query_seconds = query_seconds
         self._places = BoundedSemaphore(AT_ONCE)
+        self.threads = CapacityLimiter(2 * AT_ONCE)
+        """Threads of their own, so that reports never take those that messages are stored in."""
 
     def list_reports(self, principal: Principal, correlation_id: UUID) -> bytes:
         """Return the reports there are, as JSON. Raises ForbiddenError."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -522,3 +524,12 @@ def test_requests_are_counted_by_route_and_cache(stack: ApiStack, ana: Person) -
     told = stack.client.get("/metrics").text
     assert f'memory_api_requests_total{{method="GET",route="{REPORTS}/{{report}}",status="200"}}' in told
     assert 'memory_cache_reads_total{cache="analytics",result="hit"}' in told
+
+
+def test_an_api_that_was_closed_is_not_kept_by_the_reports_it_told(stack: ApiStack, ana: Person) -> None:
+    with running(stack.settings, stack.issuer) as other:
+        assert other.client.get(REPORTS, headers=ana.headers).status_code == 200
+        closed = weakref.ref(other.services)
+    del other
+    gc.collect()
+    assert closed() is None

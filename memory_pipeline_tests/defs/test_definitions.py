@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from memory_pipeline.definitions import defs
+from memory_pipeline.defs.analytics.assets import _mart_spec
 from memory_pipeline.defs.analytics.columns import SOURCES
 from memory_pipeline.defs.partitions import daily, weekly
 from memory_pipeline.stores.duckdb.columns import exported_columns
@@ -156,32 +157,21 @@ def test_every_mart_is_an_asset_whose_lineage_leads_to_what_it_is_read_from() ->
             assert dep.column_name in columns, (mart.name, dep)
 
 
-def test_the_published_file_has_a_freshness_policy_and_one_publisher() -> None:
-    node = GRAPH.get(dg.AssetKey("duckdb_analytics"))
-    assert node.freshness_policy is not None
+def test_a_mart_of_another_statement_has_another_code_version() -> None:
+    versions = {mart.name: GRAPH.get(dg.AssetKey(mart.name)).code_version for mart in marts()}
+    assert len(set(versions.values())) == len(versions)
+    mart = marts()[-1]
+    assert _mart_spec(mart).code_version == versions[mart.name]
+    assert _mart_spec(mart._replace(statement=mart.statement.replace("SELECT", "SELECT ", 1))).code_version not in (
+        versions.values()
+    )
+
+
+def test_the_published_file_has_one_publisher() -> None:
     for key in ("duckdb_analytics", *(mart.name for mart in marts())):
         assert GRAPH.get(dg.AssetKey(key)).pools == {"duckdb_publisher"}
     assert all(GRAPH.get(dg.AssetKey(f"lake_{table}")).pools == {"lake"} for table in DAILY_TABLES)
     assert GRAPH.get(dg.AssetKey("published_lake")).pools == {"lake_publisher"}
-
-
-# Dagster's own helper uses what Dagster calls beta.
-@pytest.mark.filterwarnings("ignore:Parameter `include_sources`")
-def test_new_facts_ask_for_the_lake_of_their_day_once() -> None:
-    day = "2026-01-05"
-    with dg.DagsterInstance.ephemeral() as instance:
-        before = dg.evaluate_automation_conditions(defs, instance)
-        instance.report_runless_asset_event(dg.AssetMaterialization("facts", partition=day))
-        after = dg.evaluate_automation_conditions(defs, instance, cursor=before.cursor)
-        asked = {
-            key.to_user_string(): after.get_requested_partitions(key)
-            for key in ASSETS
-            if GRAPH.get(key).automation_condition is not None
-        }
-        assert asked["lake_facts"] == asked["lake_memories"] == {day}
-        assert asked["lake_messages"] == asked["lake_jobs"] == set()
-        again = dg.evaluate_automation_conditions(defs, instance, cursor=after.cursor)
-        assert again.get_requested_partitions(dg.AssetKey("lake_facts")) == set()
 
 
 def test_every_column_of_the_lake_comes_from_a_column_of_postgres(database: Database) -> None:

@@ -58,6 +58,12 @@ FIGURES: tuple[Callable[[Path], Figure], ...] = (
     plots.response_figure,
     plots.churn_figure,
     plots.quality_figure,
+    plots.cost_figure,
+    plots.recall_figure,
+    plots.catalogue_figure,
+    plots.users_figure,
+    plots.topics_figure,
+    plots.calendar_figure,
 )
 _MOST_BYTES = 22_000
 _MOST_IN_AN_EVENT = 36_000
@@ -83,6 +89,23 @@ WHERE hashtext(slug || problem || started_at::date) % 3 = 0
 """
 
 
+# Ten models, of which the ninth and tenth are others; every third day's calls have no price.
+_COSTS = """
+INSERT INTO llm_usage (tenant_id, usage_id, used_at, correlation_id, plugin, model, what, requests, texts,
+                       prompt_tokens, cost_usd)
+SELECT tenant_id, gen_random_uuid(), day, gen_random_uuid(), 'embedder:openai', 'model-' || n, 'embedding', 1, 10,
+       1000 * (11 - n), CASE WHEN extract(day FROM day)::int %% 3 > 0 THEN 0.001 * n END
+FROM tenants, generate_series(%(first)s::timestamptz, %(last)s::timestamptz, '1 day') day, generate_series(1, 10) n
+WHERE slug IN ('tenant-0', 'tenant-1')
+"""
+_RECALLS = """
+INSERT INTO memory_access_log (tenant_id, access_id, user_id, accessed_at, correlation_id, what, channel, query_hash,
+                               memory_ids, turns, degraded_parts, from_cache, milliseconds)
+SELECT tenant_id, gen_random_uuid(), user_id, day, gen_random_uuid(), 'recall', 'api', sha256('a question'),
+       CASE WHEN extract(day FROM day)::int %% 4 > 0 THEN ARRAY[user_id] ELSE ARRAY[]::uuid[] END, 2,
+       CASE WHEN extract(day FROM day)::int %% 5 > 0 THEN ARRAY[]::text[] ELSE ARRAY['chroma'] END, false, 12.5
+FROM users, generate_series(%(first)s::timestamptz, %(last)s::timestamptz, '1 day') day
+"""
 _FACTS_AT_THE_END = """
 SELECT count(*) FILTER (valid_from < moment AND (valid_to IS NULL OR valid_to >= moment)),
        count(*) FILTER (valid_from < moment), count(*) FILTER (valid_to < moment)
@@ -104,6 +127,8 @@ def busy(servers: Servers, migrated_template: str, tmp_path_factory: pytest.Temp
             moments = {"first": datetime(2025, 1, 6, 9, tzinfo=UTC), "last": datetime(2025, 3, 16, 9, tzinfo=UTC)}
             connection.execute(_JOBS, moments)
             connection.execute(_FINDINGS)
+            connection.execute(_COSTS, moments)
+            connection.execute(_RECALLS, moments)
         export_lake(fresh.pipeline_url, MANY, root / "lake")
     return publish_duckdb(root / "lake", root / "exports", 3).path
 
@@ -164,13 +189,11 @@ def test_each_export_shows_plots_and_previews_that_name_nobody(
         assert [record.partition_key for record in records] == (days[::-1] if asset in lake else [None])
         metadata = [dict(one.asset_materialization.metadata) for one in records if one.asset_materialization]
         # Of a range of days only the newest event, which the UI opens with, holds the plot.
-        plotted = asset in lake or asset == "duckdb_analytics" or asset in plots.PLOTTED
-        assert ["plot" in one for one in metadata] == [plotted, *[False] * (len(records) - 1)]
-        assert "preview" in metadata[0] or asset not in plots.PLOTTED
-        if plotted:
-            image = _IMAGE.fullmatch(str(metadata[0]["plot"].value))
-            assert image is not None
-            assert_readable(base64.b64decode(image[1]))
+        for part in ("plot", "preview"):
+            assert [part in one for one in metadata] == [True, *[False] * (len(records) - 1)]
+        image = _IMAGE.fullmatch(str(metadata[0]["plot"].value))
+        assert image is not None
+        assert_readable(base64.b64decode(image[1]))
         for record in records:
             entry = dg.serialize_value(record.event_log_entry)
             assert len(entry) < _MOST_IN_AN_EVENT
@@ -185,14 +208,6 @@ def test_no_plot_has_a_word_of_users_or_of_what_they_said(busy: Path) -> None:
         assert [
             word for word in ("@", "user0", "user1", "ana", "Porto", "Lisbon", "Hello", "talk") if word in words
         ] == []
-
-
-def test_marts_that_name_users_or_what_they_said_have_no_plot() -> None:
-    telling = {"user_id", "object", "statement", "subject", "topic", "entity", "predicate"}
-    assert {
-        mart.name for mart in marts() if telling & {column.name for column in mart.columns}
-    } & plots.PLOTTED == set()
-    assert {mart.name for mart in marts()} >= plots.PLOTTED
 
 
 # -- what they show --
@@ -279,6 +294,63 @@ def test_quality_counts_every_finding_and_repair(busy: Path) -> None:
     assert {one.series for one in found} == {"chroma: vector_missing", "chroma: vector_stale", "postgres: no_source"}
     ((newest,),) = rows_of(busy, "SELECT greatest(max(e.day), max(a.day)) FROM events e, audit_findings a")
     assert {max(one.day for one in found if one.series == name) for name in {one.series for one in found}} == {newest}
+
+
+def test_cost_is_of_all_tenants_with_the_models_beyond_the_eight_as_one_series(busy: Path) -> None:
+    found = numbers.cost(busy)
+    tokens: Counter[str] = Counter()
+    for one in found:
+        tokens[one.series] += one.tokens
+    assert dict(tokens) == {f"model-{n}": 2 * DAYS * 1000 * (11 - n) for n in range(1, 9)} | {
+        "2 others": 2 * DAYS * 3000
+    }
+    dollars: dict[date, float] = {}
+    for one in found:
+        if one.cost_usd is not None:
+            dollars[one.day] = dollars.get(one.day, 0) + one.cost_usd
+    assert sorted(dollars) == [day for day in MANY.days() if day.day % 3]
+    assert dollars[date(2025, 2, 1)] == pytest.approx(2 * 0.055)
+    assert charts.legend_of(plots.cost_figure(busy))[0] == "US dollars"
+
+
+def test_recall_counts_every_answer_once(busy: Path) -> None:
+    ((users,),) = rows_of(busy, "SELECT count(*) FROM users")
+    assert numbers.recall(busy) == [
+        (day, users * bool(day.day % 4), users * (day.day % 4 == 0), users * (day.day % 5 == 0)) for day in MANY.days()
+    ]
+
+
+def test_facts_of_tenants_beyond_the_eight_with_most_are_one_bar(busy: Path) -> None:
+    found = {one.series: (one.holding, one.ended) for one in numbers.catalogue(busy)}
+    said = dict(rows_of(busy, "SELECT slug, count(*) FROM facts JOIN tenants USING (tenant_id) GROUP BY slug"))
+    assert {name: sum(counts) for name, counts in found.items() if name != "2 others"} == dict(
+        sorted(said.items(), key=lambda one: -one[1])[:8]
+    )
+    ((holding, ended),) = rows_of(busy, "SELECT count(*) FILTER (valid_to IS NULL), count(valid_to) FROM facts")
+    assert [sum(counts) for counts in zip(*found.values(), strict=True)] == [holding, ended]
+    assert ended > 100
+
+
+def test_users_are_counted_once_a_day_in_the_band_of_their_messages(busy: Path) -> None:
+    bands = {"no message": (0, 0), "1 message": (1, 1), "2 to 5": (2, 5), "6 to 20": (6, 20)}
+    said = Counter(rows_of(busy, "SELECT user_id, day FROM messages"))
+    expected: Counter[tuple[str, date]] = Counter()
+    for (_user, day), messages in said.items():
+        (band,) = [name for name, (least, most) in bands.items() if least <= messages <= most]
+        expected[band, day] += 1
+    assert {(one.series, one.day): one.number for one in numbers.users(busy)} == dict(expected)
+    assert {band for band, _day in expected} >= {"1 message", "2 to 5"}
+
+
+def test_topics_and_weeks_are_of_all_tenants(busy: Path) -> None:
+    mondays = [day for day in MANY.days() if day.weekday() == 0]
+    predicates = dict(rows_of(busy, "SELECT date_trunc('week', day)::DATE, count(*) FROM facts GROUP BY 1"))
+    found = numbers.topics(busy)
+    # A tenant has fewer than twenty predicates, so that every fact is counted once.
+    assert {one.day: one.number for one in found if one.series == "topics"} == predicates
+    assert sorted(one.day for one in found if one.series == "entities") == mondays
+    assert numbers.calendar(busy) == [(monday, 7, 0) for monday in mondays]
+    assert len(bars_of(plots.calendar_figure(busy))) == len(mondays)
 
 
 def test_lake_plots_show_the_last_ninety_days_with_rows(busy: Path) -> None:

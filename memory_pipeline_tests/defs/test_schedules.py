@@ -118,7 +118,7 @@ def test_the_export_job_holds_the_daily_pipeline_the_file_and_their_checks() -> 
 
 def test_every_job_says_what_it_does_and_whose_it_is() -> None:
     jobs = [job for job in REPOSITORY.get_all_jobs() if not job.name.startswith("__")]
-    assert len(jobs) == 7
+    assert len(jobs) == 8
     for job in jobs:
         assert job.description
         assert job.tags["owner"] == "memory-platform"

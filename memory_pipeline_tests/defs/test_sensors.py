@@ -55,10 +55,8 @@ def test_every_sensor_runs_by_itself_and_says_what_it_does() -> None:
         "worker_reports_sensor",
         "new_tenants_sensor",
         "run_failure_sensor",
-        "after_facts_automation",
+        "after_facts_sensor",
     }
-    # The hourly schedule exports; exporting after each change of the facts is for who wants it.
-    assert sensors.pop("after_facts_automation").default_status == dg.DefaultSensorStatus.STOPPED
     for sensor in sensors.values():
         assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
         assert sensor.description

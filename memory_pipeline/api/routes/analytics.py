@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from functools import cache
 from typing import Annotated, Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BeforeValidator
 
 from memory_pipeline.api.app import PREFIX, AuthenticatedRoute, Caller, CorrelationId, OpenServices
 from memory_pipeline.api.errors import DOCUMENTED
 from memory_pipeline.api.schemas import AnalyticsAnswer, AnalyticsReports, ErrorAnswer
-from memory_pipeline.serving.analytics import AT_ONCE, Asked
-from memory_pipeline.serving.services import Services
+from memory_pipeline.serving.analytics import Asked
 from memory_pipeline.stores.duckdb.reports import reports
 
 router = APIRouter(prefix=PREFIX, tags=["analytics"], route_class=AuthenticatedRoute)
 
 _JSON = "application/json"
 _MOST_ROWS = 5000
-_THREADS = 2 * AT_ONCE
 _NO_ANSWER: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorAnswer, "description": "No such report (`not_found`), or nothing exported yet (`no_export`)."}
 }
@@ -38,17 +35,11 @@ def _as_written(value: object) -> object:
 Day = Annotated[date | None, BeforeValidator(_as_written)]
 
 
-@cache
-def _limiter(_services: Services) -> CapacityLimiter:
-    """Threads of their own, so that reports never take those that messages are stored in."""
-    return CapacityLimiter(_THREADS)
-
-
 @router.get("/analytics", response_model=AnalyticsReports, responses={**DOCUMENTED})
 async def list_reports(caller: Caller, services: OpenServices, correlation_id: CorrelationId) -> Response:
     """List the reports there are, with their columns. Needs the permission `analytics:read`."""
     found = await to_thread.run_sync(
-        services.analytics.list_reports, caller, correlation_id, limiter=_limiter(services)
+        services.analytics.list_reports, caller, correlation_id, limiter=services.analytics.threads
     )
     return Response(found, media_type=_JSON)
 
@@ -73,6 +64,6 @@ async def read_report(
         report,
         Asked(first_day, last_day, limit),
         correlation_id,
-        limiter=_limiter(services),
+        limiter=services.analytics.threads,
     )
     return Response(answer, media_type=_JSON)

@@ -2,11 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from hashlib import sha256
 
 import dagster as dg
 
 from memory_pipeline.defs.analytics.columns import asset_of, column_metadata, mart_metadata
-from memory_pipeline.defs.analytics.plots import PLOTTED, lake_plot, mart_plot, overview_plot
+from memory_pipeline.defs.analytics.plots import lake_plot, mart_plot, overview_plot, tables_plot
+from memory_pipeline.defs.analytics.previews import (
+    file_preview,
+    lake_preview,
+    lake_table_preview,
+    mart_preview,
+    published_lake_preview,
+)
 from memory_pipeline.defs.audit.assets import consistency_audit
 from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
 from memory_pipeline.defs.embedding.assets import memory_embeddings
@@ -14,10 +22,12 @@ from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.partitions import daily, window_of
 from memory_pipeline.defs.summaries.assets import weekly_summaries
 from memory_pipeline.stages.export import export_lake, publish, publish_lake_at_url
-from memory_pipeline.stores.duckdb.checks import preview
+from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.duckdb.marts import Mart, marts
 from memory_pipeline.stores.lake import DAILY_TABLES
-from memory_pipeline.stores.lake.manifest import read_manifest
+from memory_pipeline.stores.lake.manifest import LakeManifest, read_manifest
+from memory_pipeline.stores.lake.published import served_manifest
+from memory_pipeline.stores.lake.target import answering, open_target
 
 _LAKE_PREFIX = "lake_"
 _DESCRIPTIONS = {
@@ -44,21 +54,6 @@ _READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
     "memory_access": ["messages"],
     "llm_usage": [memory_embeddings],
 }
-_PREVIEWED = frozenset({"mart_daily_activity", "mart_data_quality", "mart_fact_churn", "mart_memory_growth"}) | {
-    "mart_cost_daily",
-    "mart_pipeline_response",
-    "mart_recall_use",
-    "mart_retention",
-}
-"""Marts of counts. The others name users or what they said, which must not stay in Dagster's own history."""
-
-after_sources = (
-    dg.AutomationCondition.any_deps_updated().since(
-        dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
-    )
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-).with_label("after what it is read from")
 
 
 def _lake_spec(table: str) -> dg.AssetSpec:
@@ -71,7 +66,6 @@ def _lake_spec(table: str) -> dg.AssetSpec:
         owners=OWNERS,
         code_version="2",
         metadata=column_metadata(table),
-        automation_condition=after_sources,
         skippable=True,
     )
 
@@ -94,13 +88,14 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
         daily_tables=[table for table in DAILY_TABLES if f"{_LAKE_PREFIX}{table}" in selected],
         dimensions=[],
     )
-    manifest = read_manifest(pipeline.lake_root)
-    assert manifest is not None
+    manifest = _exported(pipeline)
     for report in reports:
         folder = pipeline.lake_root / report.table
-        # Dagster writes an event per day of the run. The newest, which its UI opens with, is enough to hold the plot.
+        # Dagster writes an event per day of the run. The newest, which its UI opens with, is enough to hold these.
         context.add_asset_metadata(
-            {"plot": lake_plot(manifest, report.table)}, f"{_LAKE_PREFIX}{report.table}", context.partition_keys[-1]
+            {"plot": lake_plot(manifest, report.table), "preview": lake_table_preview(manifest, report.table)},
+            f"{_LAKE_PREFIX}{report.table}",
+            context.partition_keys[-1],
         )
         yield dg.MaterializeResult(
             asset_key=f"{_LAKE_PREFIX}{report.table}",
@@ -115,7 +110,6 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
     owners=OWNERS,
     pool="lake",
     code_version="2",
-    automation_condition=after_sources,
     description=(
         "Tenants, users and conversations, written whole, in one snapshot of Postgres with every day of the lake that "
         "has changed since it was exported: what is published next is of one moment."
@@ -124,11 +118,20 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
 def lake_dimensions(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     reports = export_lake(pipeline.database.url, None, pipeline.lake_root, logged_progress(context, "rows"))
     changed = [report for report in reports if report.written or report.removed]
+    manifest = _exported(pipeline)
+    rows = {name: table.rows for name, table in manifest.tables.items()}
     return dg.MaterializeResult(
         metadata={f"rows_{report.table}": report.rows for report in reports}
         | {f"files_changed_{report.table}": report.written + report.removed for report in changed}
         | {"dagster/row_count": sum(report.rows for report in reports)}
+        | {"plot": tables_plot("Rows of the lake", rows), "preview": lake_preview(manifest)}
     )
+
+
+def _exported(pipeline: Pipeline) -> LakeManifest:
+    manifest = read_manifest(pipeline.lake_root)
+    assert manifest is not None, "an export leaves a manifest"
+    return manifest
 
 
 @dg.asset(
@@ -139,7 +142,6 @@ def lake_dimensions(context: dg.AssetExecutionContext, pipeline: PipelineResourc
     pool="lake_publisher",
     code_version="1",
     output_required=False,
-    automation_condition=after_sources,
     description=(
         "The lake at MEMORY_LAKE_URL, for readers elsewhere: files that are missing there, then a manifest that names "
         "all of them, in one step; then what no kept generation needs is removed. Skipped where the setting is not. "
@@ -155,7 +157,15 @@ def published_lake(
         return
     if publication.newer_served:
         context.log.warning(f"{publication.url} already has a later moment, of another working copy of the lake.")
-    yield dg.MaterializeResult(metadata=metadata_of(publication, row_count=publication.rows))
+    assert pipeline.settings.lake_url is not None
+    target = open_target(pipeline.settings.lake_url)
+    with answering(target, "what was published can't be shown"):
+        served = served_manifest(target)
+    shown: dict[str, dg.MarkdownMetadataValue] = {}
+    if served is not None:  # else another publisher is just replacing it, or it was taken away meanwhile
+        rows = {name: table.rows for name, table in served.tables.items()}
+        shown = {"plot": tables_plot("Rows of the published lake", rows), "preview": published_lake_preview(served)}
+    yield dg.MaterializeResult(metadata=metadata_of(publication, row_count=publication.rows, **shown))
 
 
 def _mart_spec(mart: Mart) -> dg.AssetSpec:
@@ -166,9 +176,8 @@ def _mart_spec(mart: Mart) -> dg.AssetSpec:
         group_name="analytics",
         kinds={"duckdb", "sql"},
         owners=OWNERS,
-        code_version="1",
+        code_version=sha256(mart.statement.encode()).hexdigest()[:12],
         metadata=mart_metadata(mart),
-        automation_condition=after_sources,
         skippable=True,
     )
 
@@ -187,7 +196,6 @@ def _mart_spec(mart: Mart) -> dg.AssetSpec:
             kinds={"duckdb", "parquet"},
             owners=OWNERS,
             code_version="2",
-            automation_condition=after_sources,
             freshness_policy=dg.FreshnessPolicy.time_window(
                 fail_window=timedelta(hours=3), warn_window=timedelta(hours=2)
             ),
@@ -203,7 +211,6 @@ def published_files(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> Iterator[dg.MaterializeResult[None]]:
     report = publish(pipeline.settings, pipeline.lake_root, pipeline.exports_root)
-    rows = "\n".join(f"| {table} | {count:,} |" for table, count in sorted(report.rows.items()))
     consumers = "\n".join(
         f"| {name} | {one.path} | {sum(one.rows.values()):,} |" for name, one in sorted(report.consumers.items())
     )
@@ -219,14 +226,16 @@ def published_files(
                     row_count=sum(report.rows.values()),
                     path=dg.MetadataValue.path(report.path),
                     plot=overview_plot(report.rows),
-                    tables=dg.MetadataValue.md(f"| table | rows |\n|---|---|\n{rows}"),
+                    preview=file_preview(report.rows),
                     consumers=dg.MetadataValue.md(f"| consumer | file | rows |\n|---|---|---|\n{consumers}"),
                 ),
             )
         else:
-            metadata: dict[str, dg.MetadataValue | int] = {"dagster/row_count": report.rows[name]}
-            if name in PLOTTED:
-                metadata["plot"] = mart_plot(report.path, name)
-            if name in _PREVIEWED:
-                metadata["preview"] = dg.MetadataValue.md(preview(report.path, name))
-            yield dg.MaterializeResult(asset_key=key, metadata=metadata)
+            yield dg.MaterializeResult(
+                asset_key=key,
+                metadata={
+                    "dagster/row_count": report.rows[name],
+                    "plot": mart_plot(report.path, name),
+                    "preview": mart_preview(report.path, name),
+                },
+            )

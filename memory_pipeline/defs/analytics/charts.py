@@ -62,23 +62,35 @@ def markdown_of(png: bytes, alternative: str) -> str:
     return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
-def stacked_days(title: str, unit: str, series: Mapping[str, Days], marks: tuple[str, Days] | None = None) -> Figure:
-    """Return bars of days, the series stacked in their order (those after the eighth are grey), `marks` upon them."""
+def stacked_days(
+    title: str,
+    unit: str,
+    series: Mapping[str, Days],
+    marks: tuple[str, Days] | None = None,
+    *,
+    level: tuple[str, Days] | None = None,
+    bar_days: int = 1,
+) -> Figure:
+    """Return bars of days, the series stacked in their order (those after the eighth are grey), `marks` upon them.
+
+    `level` is a line with an axis of its own; `bar_days` is how many days each bar speaks of, the first of them named.
+    """
     figure, axes = _canvas(title, unit)
     days = _calendar(day for values in series.values() for day in values)
     base = np.zeros(len(days))
     for (name, values), colour in zip(series.items(), chain(COLOURS, repeat(_OTHERS)), strict=False):
         heights = np.array([values.get(day, 0) for day in days], dtype=float)
-        axes.bar(_numbers(days), heights, 0.86, base, color=colour, label=_label(name))
+        axes.bar(_numbers(days), heights, 0.86 * bar_days, base, color=colour, label=_label(name))
         base += heights
     if marks is not None:
         name, values = marks
         marked = [day for day in days if values.get(day)]
         axes.plot(_numbers(marked), [values[day] for day in marked], "D", ms=5, color=_PAPER, mec=_INK, label=name)
     _count_axis(axes, float(base.max()))
-    _day_axis(axes, days)
-    if len(series) > 1 or marks is not None:
-        _legend(figure, axes, reverse=True)
+    right = [_level_axis(axes, days, level)] if level is not None else []
+    _day_axis(axes, days, bar_days)
+    if len(series) > 1 or marks is not None or level is not None:
+        _legend(figure, axes, *right, reverse=True)
     return figure
 
 
@@ -94,19 +106,9 @@ def up_and_down_days(
     highest = max([1.0, *up[1].values()])
     axes.set_ylim(-1.1 * max([highest / 8, *down[1].values()]), 1.1 * highest)
     _count_ticks(axes, signed=False)
-    right = axes.twinx()
-    right.plot(
-        _numbers(days),
-        [level[1].get(day, np.nan) for day in days],
-        color=COLOURS[0],
-        marker=".",
-        lw=1.5,
-        label=level[0],
-    )
-    right.set_ylabel(level[0], color=COLOURS[0])
+    right = _level_axis(axes, days, level, COLOURS[0])
     right.set_ylim(0, 1.15 * max([1.0, *level[1].values()]))
     _count_ticks(right)
-    _plain(right, grid=False)
     _day_axis(axes, days)
     _legend(figure, axes, right)
     return figure
@@ -218,6 +220,17 @@ def _plain(axes: Axes, *, grid: bool) -> None:
         spine.set_color("#999999")
 
 
+def _level_axis(axes: Axes, days: Sequence[date], level: tuple[str, Days], colour: str = _INK) -> Axes:
+    """Draw a line upon bars, with an axis on the right."""
+    name, values = level
+    right = axes.twinx()
+    right.plot(_numbers(days), [values.get(day, np.nan) for day in days], color=colour, marker=".", lw=1.5, label=name)
+    right.set_ylabel(name, color=colour, parse_math=False)
+    right.set_ylim(0, 1.15 * max(values.values(), default=0) or 1)
+    _plain(right, grid=False)
+    return right
+
+
 def _calendar(days: Iterable[date]) -> list[date]:
     """Return every day from the first to the last, and as many before them as an axis needs."""
     known = set(days)
@@ -232,14 +245,14 @@ def _numbers(days: Sequence[date]) -> list[float]:
     return [float(date2num(day)) for day in days]
 
 
-def _day_axis(axes: Axes, days: Sequence[date]) -> None:
+def _day_axis(axes: Axes, days: Sequence[date], bar_days: int = 1) -> None:
     from matplotlib.dates import AutoDateLocator, num2date
     from matplotlib.ticker import FuncFormatter
 
     axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=9, interval_multiples=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{num2date(number):%d %b}".removeprefix("0")))
     first, last = _numbers([days[0], days[-1]])
-    axes.set_xlim(first - 0.7, last + 0.7)
+    axes.set_xlim(first - 0.7 * bar_days, last + 0.7 * bar_days)
     years = f"{days[0].year}" if days[0].year == days[-1].year else f"{days[0].year} to {days[-1].year}"
     axes.set_xlabel(f"UTC day, {years}", color=_INK)
 

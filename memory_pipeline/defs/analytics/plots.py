@@ -12,6 +12,7 @@ import dagster as dg
 from memory_pipeline.defs.analytics import charts
 from memory_pipeline.stores.duckdb import plots
 from memory_pipeline.stores.duckdb.marts import marts
+from memory_pipeline.stores.lake import DIMENSIONS
 from memory_pipeline.stores.lake.manifest import LakeManifest
 from memory_pipeline.stores.lake.tables import day_of
 
@@ -23,7 +24,7 @@ LAKE_DAYS = 90
 
 
 def mart_plot(path: Path, mart: str) -> dg.MarkdownMetadataValue:
-    """Return the plot of a mart of the published file; `mart` is one of `PLOTTED`. Raises MemoryPipelineError."""
+    """Return the plot of a mart of the published file; every mart has one. Raises MemoryPipelineError."""
     return _metadata(_FIGURES[mart](path), mart)
 
 
@@ -35,6 +36,11 @@ def lake_plot(manifest: LakeManifest, table: str) -> dg.MarkdownMetadataValue:
 def overview_plot(rows: Mapping[str, int]) -> dg.MarkdownMetadataValue:
     """Return the plot of a published file: the rows of every table and mart."""
     return _metadata(overview_figure(rows), "rows per table")
+
+
+def tables_plot(title: str, rows: Mapping[str, int]) -> dg.MarkdownMetadataValue:
+    """Return the plot of a whole lake, here or at its URL: the rows of every table."""
+    return _metadata(tables_figure(title, rows), "rows per table")
 
 
 def activity_figure(path: Path) -> Figure:
@@ -103,6 +109,73 @@ def quality_figure(path: Path) -> Figure:
     return charts.stacked_days(title, "findings per day", _series(counts), ("repaired", repaired))
 
 
+def cost_figure(path: Path) -> Figure:
+    """Tokens by day, a colour per model, and dollars where any call has a price."""
+    title, found = "Tokens by model, and what they cost", plots.cost(path)
+    if not found:
+        return charts.nothing_yet(title, "No call of a model was counted yet; local models are not.")
+    dollars: dict[date, float] = {}
+    for one in found:
+        if one.cost_usd is not None:
+            dollars[one.day] = dollars.get(one.day, 0) + one.cost_usd
+    counts = [plots.DayCount(one.series, one.day, one.tokens) for one in found]
+    return charts.stacked_days(
+        title, "tokens per day", _series(counts), level=("US dollars", dollars) if dollars else None
+    )
+
+
+def recall_figure(path: Path) -> Figure:
+    """Recalls by day, with and without an answer."""
+    title, found = "How recall answered", plots.recall(path)
+    if not found:
+        return charts.nothing_yet(title, "No question has been asked yet.")
+    series = {
+        "with memories": {one.day: one.answered for one in found},
+        "without any": {one.day: one.unanswered for one in found},
+    }
+    return charts.stacked_days(title, "recalls per day", series, ("degraded", {one.day: one.degraded for one in found}))
+
+
+def catalogue_figure(path: Path) -> Figure:
+    """Facts that hold on the left, that have ended on the right, a bar per tenant."""
+    title, found = "Facts by tenant", plots.catalogue(path)
+    if not found:
+        return charts.nothing_yet(title, "No facts have been exported yet.")
+    panels = {
+        "valid without end": {one.series: one.holding for one in found},
+        "no longer valid": {one.series: one.ended for one in found},
+    }
+    return charts.bar_panels(title, "facts", panels)
+
+
+def users_figure(path: Path) -> Figure:
+    """Users by day, a colour per number of messages."""
+    title, found = "Users by how many messages their conversations had", plots.users(path)
+    if not found:
+        return charts.nothing_yet(title, "No user has written yet.")
+    return charts.stacked_days(title, "users per day", _series(found))
+
+
+def topics_figure(path: Path) -> Figure:
+    """How often facts named the top entities and topics, by week."""
+    title, found = "How often facts named the top entities and topics", plots.topics(path)
+    if not found:
+        return charts.nothing_yet(title, "No facts have been exported yet.")
+    return charts.stacked_days(title, "facts per week", _series(found), bar_days=7)
+
+
+def calendar_figure(path: Path) -> Figure:
+    """Days with and without messages, by week."""
+    title, found = "Days with messages, by week", plots.calendar(path)
+    if not found:
+        return charts.nothing_yet(title, "No messages have been exported yet.")
+    series = {
+        "with messages": {one.week: one.with_messages for one in found},
+        "without": {one.week: one.without for one in found},
+    }
+    return charts.stacked_days(title, "days per week", series, bar_days=7)
+
+
 def lake_figure(manifest: LakeManifest, table: str) -> Figure:
     """Rows by day of a table of the lake."""
     days = {
@@ -127,6 +200,15 @@ def overview_figure(rows: Mapping[str, int]) -> Figure:
     return charts.bar_panels("Rows of the published file", "rows", panels)
 
 
+def tables_figure(title: str, rows: Mapping[str, int]) -> Figure:
+    """Rows of dimensions on the left, of daily tables on the right."""
+    panels = {
+        "dimensions": {name: count for name, count in sorted(rows.items()) if name in DIMENSIONS},
+        "daily tables": {name: count for name, count in sorted(rows.items()) if name not in DIMENSIONS},
+    }
+    return charts.bar_panels(title, "rows", {name: panel for name, panel in panels.items() if panel})
+
+
 _FIGURES: dict[str, Callable[[Path], Figure]] = {
     "mart_daily_activity": activity_figure,
     "mart_memory_growth": growth_figure,
@@ -134,9 +216,13 @@ _FIGURES: dict[str, Callable[[Path], Figure]] = {
     "mart_pipeline_response": response_figure,
     "mart_fact_churn": churn_figure,
     "mart_data_quality": quality_figure,
+    "mart_cost_daily": cost_figure,
+    "mart_recall_use": recall_figure,
+    "mart_fact_catalogue": catalogue_figure,
+    "mart_user_daily": users_figure,
+    "mart_weekly_topics": topics_figure,
+    "dim_days": calendar_figure,
 }
-PLOTTED = frozenset(_FIGURES)
-"""Marts that have a plot."""
 
 
 def _metadata(figure: Figure, name: str) -> dg.MarkdownMetadataValue:

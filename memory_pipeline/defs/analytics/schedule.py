@@ -55,15 +55,3 @@ def hourly_export_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunReque
             ASSET_PARTITION_RANGE_END_TAG: moment.date().isoformat(),
         },
     )
-
-
-after_facts_sensor = dg.AutomationConditionSensorDefinition(
-    "after_facts_automation",
-    target=dg.AssetSelection.assets(lake, lake_dimensions, published_files, published_lake),
-    default_status=dg.DefaultSensorStatus.STOPPED,
-    minimum_interval_seconds=60,
-    description=(
-        "Exports what facts and summaries have brought, as soon as they are there. Off unless turned on here: every "
-        "export looks at every row's header, so that once an hour is enough for most."
-    ),
-)

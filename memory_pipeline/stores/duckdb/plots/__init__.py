@@ -49,6 +49,40 @@ class DayChurn(NamedTuple):
     holding: int
 
 
+class DayTokens(NamedTuple):
+    """What calls of one model sent and answered on a day, and their price; None where none of them has one."""
+
+    series: str
+    day: date
+    tokens: int
+    cost_usd: float | None
+
+
+class DayRecalls(NamedTuple):
+    """Recalls of a day: with memories, without any, and those of both that had to do without something."""
+
+    day: date
+    answered: int
+    unanswered: int
+    degraded: int
+
+
+class TenantFacts(NamedTuple):
+    """Facts of a tenant whose validity is open, and those that have ended."""
+
+    series: str
+    holding: int
+    ended: int
+
+
+class WeekDays(NamedTuple):
+    """Days of a week (named by its Monday) with messages and without."""
+
+    week: date
+    with_messages: int
+    without: int
+
+
 class Cohort(NamedTuple):
     """Part of the users who first wrote in a week that wrote again so many weeks later, 0 to 1."""
 
@@ -89,6 +123,36 @@ def quality(path: Path) -> list[DayFindings]:
     The last day of each series is that of the newest entry of the log: nothing found since must show too.
     """
     return [DayFindings(*row) for row in _rows(path, "quality")]
+
+
+def cost(path: Path) -> list[DayTokens]:
+    """Tokens by model: the eight with most of them, then the others as one."""
+    return [DayTokens(*row) for row in _rows(path, "cost")]
+
+
+def recall(path: Path) -> list[DayRecalls]:
+    """Recalls of all tenants."""
+    return [DayRecalls(*row) for row in _rows(path, "recall")]
+
+
+def catalogue(path: Path) -> list[TenantFacts]:
+    """Facts by tenant: the eight with most of them, then the others as one."""
+    return [TenantFacts(*row) for row in _rows(path, "catalogue")]
+
+
+def users(path: Path) -> list[DayCount]:
+    """Users of a day by how many messages their conversations had; never which users."""
+    return [DayCount(*row) for row in _rows(path, "users")]
+
+
+def topics(path: Path) -> list[DayCount]:
+    """How often facts of a week (named by its Monday) name one of its top entities, or topics; never which."""
+    return [DayCount(*row) for row in _rows(path, "topics")]
+
+
+def calendar(path: Path) -> list[WeekDays]:
+    """Every week from the first to the last message."""
+    return [WeekDays(*row) for row in _rows(path, "calendar")]
 
 
 def _rows(path: Path, name: str) -> list[tuple[Any, ...]]:
