@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import duckdb
+import msgspec
 import psycopg
 import pyarrow.parquet as pq
 import pytest
@@ -29,6 +30,7 @@ from memory_pipeline.stages.export import (
 from memory_pipeline.stores.duckdb.generations import generations
 from memory_pipeline.stores.duckdb.publish import Scope, publish_duckdb
 from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS
+from memory_pipeline.stores.lake.manifest import read_manifest
 from memory_pipeline.stores.lake.published import published_generations, verify_published_lake
 from memory_pipeline.stores.postgres.export import snapshot
 from memory_pipeline_tests.conftest import Database
@@ -270,6 +272,46 @@ def test_erasing_where_nothing_was_exported_has_nothing_to_do(source: str, tmp_p
 def test_a_mask_without_its_key_is_a_sentence() -> None:
     with pytest.raises(SettingsError, match="MEMORY_EXPORT_MASK_KEY"):
         consumer_scopes(load_settings(export_consumers={"lab": {"masked": True}}))
+
+
+def test_what_postgres_counted_is_kept_and_a_manifest_that_says_otherwise_is_mended(
+    source: str, tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    export_lake(source, DayWindow(date(2025, 3, 2), date(2025, 3, 5)), lake)
+    manifest = read_manifest(lake)
+    assert manifest is not None
+    entry = manifest.tables["messages"]
+    assert entry.counted == {f"day=2025-03-0{day}/part-0.parquet": 8 for day in (2, 4)}
+    assert (entry.complete, manifest.tables["users"].counted) == (False, {"part-0.parquet": 2})
+    export_lake(source, WINDOW, lake)
+    before = lake_bytes(lake)
+    manifest = read_manifest(lake)
+    assert manifest is not None
+    assert manifest.tables["messages"].complete
+    (name, file), *others = manifest.tables["messages"].files.items()
+    wrong = msgspec.structs.replace(
+        manifest.tables["messages"], files=dict([(name, msgspec.structs.replace(file, rows=7)), *others])
+    )
+    tampered = msgspec.structs.replace(manifest, tables=manifest.tables | {"messages": wrong})
+    (lake / "manifest.json").write_bytes(msgspec.json.encode(tampered))
+    reports = {report.table: report for report in export_lake(source, None, lake)}
+    assert (reports["messages"].stale, reports["memories"].stale) == (1, 0)
+    mended = read_manifest(lake)
+    assert mended is not None
+    assert (mended.tables["messages"].files, lake_bytes(lake)) == (manifest.tables["messages"].files, before)
+
+
+def test_an_edge_goes_when_a_memory_at_one_of_its_ends_is_deleted(
+    source: str, database: Database, tmp_path: Path
+) -> None:
+    export_lake(source, WINDOW, tmp_path / "lake")
+    assert publish_duckdb(tmp_path / "lake", tmp_path / "exports", 1).rows["memory_relationships"] == 2
+    assert change(database, "UPDATE memories SET status = 'deleted' WHERE kind = 'fact' AND object = 'Porto'") == 2
+    reports = {report.table: report for report in export_lake(source, None, tmp_path / "lake")}
+    assert (reports["memory_relationships"].stale, reports["memory_relationships"].rows) == (1, 0)
+    report = publish_duckdb(tmp_path / "lake", tmp_path / "exports", 1)
+    assert (report.rows["memory_relationships"], report.rows["facts"]) == (0, 2)
 
 
 def test_days_outside_the_window_are_left_alone(source: str, tmp_path: Path) -> None:
