@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -36,6 +38,7 @@ from memory_pipeline.stores.postgres.export import snapshot
 from memory_pipeline_tests.conftest import Database
 from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, add_messages, fill, lake_bytes, message
 from memory_pipeline_tests.stores.lake_places import Place
+from memory_pipeline_tests.stores.s3_server import S3Server
 
 
 @pytest.fixture
@@ -211,6 +214,7 @@ def test_an_erased_user_is_in_no_file_that_is_kept(source: str, database: Databa
         forget_in_exports(settings, source, lake, exports, user)
     for table in ("memories", "messages", "conversations", "users"):
         change(database, sql_for_erasing(table), user)
+    shutil.copytree(lake / "messages", lake / ".pinned/messages")  # left by a publisher that was killed
     report = forget_in_exports(settings, source, lake, exports, user)
     assert report is not None
     assert generations(exports) == [report.path]
@@ -246,6 +250,49 @@ def test_an_erased_user_is_in_no_object_of_the_published_lake(
     assert verify_published_lake(lake, lake_place.url) == []
     published = {name: content for name, content in lake_place.files().items() if name.startswith("data/")}
     assert sorted(published.values()) == sorted(lake_bytes(lake).values())
+
+
+def test_an_upload_keeps_no_export_waiting_and_does_not_overtake_an_erasure(
+    source: str, database: Database, s3: S3Server, tmp_path: Path
+) -> None:
+    settings = load_settings(home=tmp_path / "home", lake_url=s3.url())
+    lake, exports = settings.data / "lake", settings.data / "exports"
+    export_lake(source, WINDOW, lake)
+    before = read_manifest(lake)
+    assert before is not None
+    with psycopg.connect(database.admin_url, options="-c search_path=memory,public") as connection:
+        (user,) = connection.execute("SELECT user_id FROM users WHERE email = 'ana@acme.example'").fetchall()[0]
+    first, forgotten = threading.Lock(), list[bool]()
+
+    def forget() -> None:
+        for table in ("memories", "messages", "conversations", "users"):
+            change(database, sql_for_erasing(table), user)
+        forgotten.append(forget_in_exports(settings, source, lake, exports, user) is not None)
+
+    eraser = threading.Thread(target=forget)
+    exported: list[bool] = []
+
+    def meanwhile(method: str, key: str) -> None:
+        if method != "PUT" or "/data/" not in key or not first.acquire(blocking=False):
+            return
+        eraser.start()
+        deadline = time.monotonic() + 60
+        while (changed := read_manifest(lake) != before) is False and time.monotonic() < deadline:
+            time.sleep(0.05)
+        exported.append(changed)
+
+    s3.before = meanwhile
+    try:
+        report = publish_lake_at_url(settings, lake)
+    finally:
+        eraser.join()
+    assert (exported, report is not None and report.digest) == ([True], before.digest)
+    assert forgotten == [True]
+    assert [key for key, content in s3.objects.items() if user.bytes in content or b"ana@acme" in content] == []
+    (generation,) = published_generations(s3.url())
+    assert generation.messages == MESSAGES // 2
+    assert verify_published_lake(lake, s3.url()) == []
+    assert not (lake / ".pinned").exists()
 
 
 def objects_with(place: Place, *texts: bytes) -> list[str]:

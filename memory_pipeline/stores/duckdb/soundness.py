@@ -1,4 +1,4 @@
-"""What a DuckDB file has to be before it may be served: the rows that Postgres counted, each once, with what it names."""
+"""What has to hold of a file before it is served: the rows that Postgres counted, each once, with what it names."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def require_counts_of_postgres(connection: duckdb.DuckDBPyConnection, manifest: 
                 )
         counted = {day_of(name): rows for name, rows in expected.items()}
         found = _rows_by_day(connection, table)
-        for day in sorted(found.keys() | counted.keys(), key=lambda one: one or date.min):
-            if found.get(day, 0) != counted.get(day, 0):
-                wrong.append(
-                    f"{_on(table, day)}: {found.get(day, 0)} rows in the file, Postgres counted {counted.get(day, 0)} "
-                    f"at {entry.source.taken_at:%Y-%m-%d %H:%M:%S} UTC"
-                )
+        wrong += [
+            f"{_on(table, day)}: {found.get(day, 0)} rows in the file, Postgres counted {counted.get(day, 0)} "
+            f"at {entry.source.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+            for day in sorted(found.keys() | counted.keys(), key=lambda one: one or date.min)
+            if found.get(day, 0) != counted.get(day, 0)
+        ]
     if wrong:
         raise ExportError(
             f"the DuckDB file was refused: {_listed(wrong)}. {_SERVED} Delete the files of these days in the lake and "
