@@ -124,8 +124,9 @@ def forget_in_exports(
 
     Call it once their rows are gone from Postgres. Other generations than the new one are removed whole: their rows
     can't be taken out of files that readers have open. At MEMORY_LAKE_URL only the files of the lake are left, whose
-    rows were looked through here; a publication that is under way is waited for, and replaced. Returns None where nothing was ever exported. Raises ExportError where any file still
-    names the user, and as `export_lake`, `publish` and `publish_lake_at_url` do; then call it again.
+    rows were looked through here; a publication that is under way is waited for, and replaced. Returns None where
+    nothing was ever exported. Raises ExportError where any file still names the user, and as `export_lake`, `publish`
+    and `publish_lake_at_url` do; then call it again.
     """
     if not lake_root.exists() and not exports_root.exists() and settings.lake_url is None:
         return None
