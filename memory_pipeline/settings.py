@@ -121,7 +121,7 @@ class Settings(BaseSettings):
         1095,
         ge=0,
         le=36_500,
-        description="How long the cost of calls of models is kept, in the exports too; 0: for ever.",
+        description="How long the cost of model calls is kept, in the exports too; 0: for ever.",
     )
     # What a flag set by hand (`memory-pipeline flags`) overrides in every process.
     system_enabled: bool = Field(

@@ -27,10 +27,10 @@ class Forgotten(NamedTuple):
 def forget_old_records(
     database: Database, access_days: int, usage_days: int, *, at_once: int = _AT_ONCE, most_batches: int = _MOST_BATCHES
 ) -> Forgotten:
-    """Delete rows of `memory_access_log` and `llm_usage` of UTC days that ended more than so many days ago; 0 keeps all.
+    """Delete rows of `memory_access_log` and `llm_usage` of UTC days longer ago than these; 0 keeps all.
 
-    `database` is to be open as memory_pipeline. A transaction of its own for each `at_once` rows, at most `most_batches`
-    for each table. Raises StoreUnavailableError; what was deleted until then stays deleted.
+    `database` is to be open as memory_pipeline. Each `at_once` rows go in a transaction of their own, at most
+    `most_batches` times for each table. Raises StoreUnavailableError; what was deleted until then stays deleted.
     """
     forgotten = Forgotten(
         _forget(database, forget_old_access, access_days, at_once, most_batches),
