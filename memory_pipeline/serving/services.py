@@ -314,7 +314,7 @@ class Services:
             delete_expired_sessions(connection)
 
     def _forget_old_records(self) -> None:
-        days = self.settings.memory_access_retention_days, self.settings.llm_usage_retention_days
+        days = self.settings.access_log_retention_days, self.settings.llm_usage_retention_days
         forget_old_records(self._background, *days)
 
     def _settle_invalidations(self) -> None:

@@ -91,7 +91,7 @@ def test_the_api_forgets_by_itself_what_its_settings_do_not_keep(
 ) -> None:
     monkeypatch.setattr(services, "_CLEAN_SECONDS", 0.05)
     changed = settings.model_copy(
-        update={"home": tmp_path, "memory_access_retention_days": 10, "llm_usage_retention_days": 0}
+        update={"home": tmp_path, "access_log_retention_days": 10, "llm_usage_retention_days": 0}
     )
     with Services(changed, settle_seconds=0):
         deadline = time.monotonic() + 30

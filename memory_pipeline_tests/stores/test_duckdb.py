@@ -63,6 +63,7 @@ TABLES = {
     "mart_data_quality": 0,
     "mart_fact_catalogue": 4,
     "mart_fact_churn": 4,
+    "mart_hourly_activity": 24,
     "mart_memory_growth": 12,
     "mart_pipeline_response": 0,
     "mart_recall_use": 0,
@@ -690,6 +691,16 @@ def published(sample_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     exports = tmp_path_factory.mktemp("published")
     publish_duckdb(sample_lake, exports, 1)
     return exports / "memory.duckdb"
+
+
+def test_hours_are_those_of_utc_and_add_up_to_the_messages(published: Path) -> None:
+    hours = "SELECT day, tenant, hour, messages, user_messages FROM mart_hourly_activity ORDER BY day, tenant, hour"
+    assert [row[1:] for row in query(published, hours).rows[:8]] == [
+        (tenant, hour, 1, 1) for tenant in ("acme", "globex") for hour in (0, 7, 12, 23)
+    ]
+    said = "SELECT day, slug, hour(sent_at), count(*), count(*) FILTER (role = 'user') FROM messages"
+    said += " JOIN tenants USING (tenant_id) GROUP BY ALL ORDER BY ALL"
+    assert query(published, hours).rows == query(published, said).rows
 
 
 def test_queries_answer_with_columns_and_rows(published: Path) -> None:
