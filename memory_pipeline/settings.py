@@ -145,6 +145,15 @@ class Settings(BaseSettings):
         60_000, ge=1000, description="Time between a worker's health lines in the log."
     )
     job_retention_days: int = Field(3, ge=0, description="How long completed jobs are kept; dead ones stay.")
+    access_log_retention_days: int = Field(
+        365, ge=0, le=36_500, description="How long it is kept who was answered when, in the exports too; 0: for ever."
+    )
+    llm_usage_retention_days: int = Field(
+        1095,
+        ge=0,
+        le=36_500,
+        description="How long the cost of model calls is kept, in the exports too; 0: for ever.",
+    )
     # What a flag set by hand (`memory-pipeline flags`) overrides in every process.
     system_enabled: bool = Field(
         True, description="False: the API answers 503 to everything but health and metrics, and no stage runs."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from uuid import uuid4
 
 from rich.markup import escape
@@ -13,7 +14,7 @@ from memory_pipeline.commands.session import running_pipeline
 from memory_pipeline.logs import configure_logs
 from memory_pipeline.model.usage import UsageMeter
 from memory_pipeline.providers.registry import plugin_names
-from memory_pipeline.serving.access_log import QueryEmbedding, log_recall
+from memory_pipeline.serving.access_log import QueryEmbedding, charging_failures, log_recall
 from memory_pipeline.serving.recall import RecallResult, recall
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.tenants import find_user
@@ -56,29 +57,31 @@ def recall_for(
     """Recall for the user with this e-mail; `record` writes down that it was, as `access_log.log_recall` does."""
     with pipeline.database.transaction() as connection:
         user = find_user(connection, email, tenant)
-    meter = UsageMeter()
-    started = time.perf_counter()
-    result = recall(
-        pipeline.app_database,
-        pipeline.chroma,
-        pipeline.embedder,
-        user,
-        query,
-        k=k or pipeline.settings.max_context_blocks,
-        turns=turns,
-        budget=budget,
-        project=project,
-        meter=meter,
+    meter, database, correlation_id = UsageMeter(), pipeline.app_database, uuid4()
+    embedding = QueryEmbedding(
+        plugin_names(pipeline.settings).embedder,
+        pipeline.embedder.model,
+        meter,
+        pipeline.settings.embedding_price_per_million_tokens,
     )
+    started = time.perf_counter()
+    with (
+        charging_failures(database, user, query, embedding, correlation_id=correlation_id) if record else nullcontext()
+    ):
+        result = recall(
+            database,
+            pipeline.chroma,
+            pipeline.embedder,
+            user,
+            query,
+            k=k or pipeline.settings.max_context_blocks,
+            turns=turns,
+            budget=budget,
+            project=project,
+            meter=meter,
+        )
     seconds = time.perf_counter() - started
     if record:
-        embedding = QueryEmbedding(
-            plugin_names(pipeline.settings).embedder,
-            pipeline.embedder.model,
-            meter,
-            pipeline.settings.embedding_price_per_million_tokens,
-        )
-        database, correlation_id = pipeline.app_database, uuid4()
         log_recall(database, user, result, embedding, channel="cli", correlation_id=correlation_id, seconds=seconds)
     return result
 

@@ -6,6 +6,8 @@ Not what was asked: a hash of the question tells that it was asked before, and n
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -13,12 +15,12 @@ from uuid import UUID
 import structlog
 
 from memory_pipeline import metrics
-from memory_pipeline.model.errors import MemoryPipelineError
-from memory_pipeline.model.usage import SentTexts, UsageMeter, share_usage
+from memory_pipeline.model.errors import MemoryPipelineError, RecordRefusedError
+from memory_pipeline.model.usage import LlmUsage, SentTexts, UsageMeter, share_usage
 from memory_pipeline.serving.recall import RecallResult
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.tenants import User
-from memory_pipeline.stores.postgres.usage import MemoryAccess, ModelCall, write_access
+from memory_pipeline.stores.postgres.usage import MemoryAccess, ModelCall, write_access, write_charge
 
 Channel = Literal["cli", "api"]
 
@@ -68,21 +70,65 @@ def log_recall(
         if embedding is None:
             write_access(database, access, None, [])
         else:
-            sent = {user.tenant_id: SentTexts(1, len(result.query.encode()))}
-            usage = share_usage(embedding.meter, sent, embedding.price_per_million_tokens)
-            call = ModelCall(correlation_id, embedding.plugin, embedding.model, "query_embedding")
+            call, usage = _charge(user, result.query, embedding, correlation_id)
             write_access(database, access, call, usage)
     except MemoryPipelineError as error:
-        metrics.accesses_unlogged.inc()
-        log.warning(
-            "recall_not_logged",
-            tenant_id=str(user.tenant_id),
-            correlation_id=str(correlation_id),
-            error_class=type(error).__name__,
-            message=str(error),
-        )
+        _tell("recall_not_logged", user, correlation_id, error)
+        if embedding is not None and isinstance(error, RecordRefusedError):  # rolled back, so nothing is charged twice
+            log_charge(database, user, result.query, embedding, correlation_id=correlation_id)
         return False
     return True
+
+
+@contextmanager
+def charging_failures(
+    database: Database, user: User, query: str, embedding: QueryEmbedding, *, correlation_id: UUID
+) -> Iterator[None]:
+    """Write down what embedding the question was charged, where what is done here raises: the money is spent.
+
+    An answer that is given is for `log_recall`, which writes its cost with it.
+    """
+    try:
+        yield
+    except BaseException:
+        log_charge(database, user, query, embedding, correlation_id=correlation_id)
+        raise
+
+
+def log_charge(database: Database, user: User, query: str, embedding: QueryEmbedding, *, correlation_id: UUID) -> bool:
+    """Write down what embedding a question was charged, without an answer; return whether that worked.
+
+    Where nothing was charged, nothing is written. As `log_recall`, it never raises for a store that is away or refuses.
+    """
+    call, usage = _charge(user, query, embedding, correlation_id)
+    if not usage:
+        return True
+    try:
+        write_charge(database, user.tenant_id, call, usage)
+    except MemoryPipelineError as error:
+        _tell("query_charge_not_logged", user, correlation_id, error)
+        return False
+    return True
+
+
+def _charge(
+    user: User, query: str, embedding: QueryEmbedding, correlation_id: UUID
+) -> tuple[ModelCall, list[LlmUsage]]:
+    # A question without a UTF-8 form was never sent: its meter counted nothing.
+    sent = {user.tenant_id: SentTexts(1, len(query.encode(errors="surrogatepass")))}
+    usage = share_usage(embedding.meter, sent, embedding.price_per_million_tokens)
+    return ModelCall(correlation_id, embedding.plugin, embedding.model, "query_embedding"), usage
+
+
+def _tell(event: str, user: User, correlation_id: UUID, error: MemoryPipelineError) -> None:
+    metrics.accesses_unlogged.inc()
+    log.warning(
+        event,
+        tenant_id=str(user.tenant_id),
+        correlation_id=str(correlation_id),
+        error_class=type(error).__name__,
+        message=str(error),
+    )
 
 
 def query_hash(user_id: UUID, query: str) -> bytes:

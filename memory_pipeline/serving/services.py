@@ -32,6 +32,7 @@ from memory_pipeline.serving.issuers import load_issuers
 from memory_pipeline.serving.messages import MessageOwner, NewMessage, TakenMessage
 from memory_pipeline.serving.permissions import require_permission
 from memory_pipeline.serving.replayer import Replayer
+from memory_pipeline.serving.retention import forget_old_records
 from memory_pipeline.serving.sessions import Sessions
 from memory_pipeline.serving.tokens import TokenVerifier
 from memory_pipeline.serving.wiring import Wiring
@@ -135,7 +136,8 @@ class Services:
             opening.enter_context(Chores({"feature_flags": self.flags.refresh}))
             opening.enter_context(Chores({"cache_invalidations": self._settle_invalidations}))
             opening.enter_context(Chores({"gauges": self._sample_gauges}, SAMPLE_SECONDS))
-            opening.enter_context(Chores({"expired_sessions": self._forget_expired_sessions}, _CLEAN_SECONDS))
+            cleaning = {"expired_sessions": self._forget_expired_sessions, "old_records": self._forget_old_records}
+            opening.enter_context(Chores(cleaning, _CLEAN_SECONDS))
             self._health = Remembered(self._look_around)
             self._open = opening.pop_all()
         return self
@@ -310,6 +312,10 @@ class Services:
     def _forget_expired_sessions(self) -> None:
         with self._background.transaction() as connection:
             delete_expired_sessions(connection)
+
+    def _forget_old_records(self) -> None:
+        days = self.settings.access_log_retention_days, self.settings.llm_usage_retention_days
+        forget_old_records(self._background, *days)
 
     def _settle_invalidations(self) -> None:
         """Have the cache let go of conversations that were written without its knowledge."""

@@ -17,6 +17,7 @@ from memory_pipeline.stores.duckdb.publish import ExportReport, Scope, publish_d
 from memory_pipeline.stores.duckdb.traces import files_naming
 from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS, LEDGERS, LakeReport, exporting, require_table
 from memory_pipeline.stores.lake.manifest import statement_digest
+from memory_pipeline.stores.lake.pins import release_pins
 from memory_pipeline.stores.lake.publish import LakePublication, publish_lake
 from memory_pipeline.stores.postgres.export import export_statement, snapshot
 
@@ -123,13 +124,15 @@ def forget_in_exports(
 
     Call it once their rows are gone from Postgres. Other generations than the new one are removed whole: their rows
     can't be taken out of files that readers have open. At MEMORY_LAKE_URL only the files of the lake are left, whose
-    rows were looked through here. Returns None where nothing was ever exported. Raises ExportError where any file still
-    names the user, and as `export_lake`, `publish` and `publish_lake_at_url` do; then call it again.
+    rows were looked through here; a publication that is under way is waited for, and replaced. Returns None where
+    nothing was ever exported. Raises ExportError where any file still names the user, and as `export_lake`, `publish`
+    and `publish_lake_at_url` do; then call it again.
     """
     if not lake_root.exists() and not exports_root.exists() and settings.lake_url is None:
         return None
     export_lake(pipeline_url, None, lake_root)
     report = publish_duckdb(lake_root, exports_root, 1, consumer_scopes(settings))
+    release_pins(lake_root)
     left = files_naming(lake_root, exports_root, user_id)
     if left:
         raise ExportError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,8 +14,10 @@ from structlog.testing import capture_logs
 
 from memory_pipeline import metrics
 from memory_pipeline.commands.recalling import recall_for
+from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.records import IncomingMessage, Role
 from memory_pipeline.model.usage import UsageMeter
+from memory_pipeline.providers.base import Vectors
 from memory_pipeline.serving.access_log import QueryEmbedding, log_recall, query_hash
 from memory_pipeline.serving.evaluation import recall_through_stores
 from memory_pipeline.serving.ingest import UserDirectory, ingest
@@ -230,3 +232,39 @@ def test_measuring_recall_writes_nothing_down(world: World) -> None:
     ask = recall_through_stores(world.pipeline.app_database, world.pipeline.chroma, model, {"s": world.user()})
     assert ask("s", QUERY, 5) == ["m1"]
     assert world.logged() == []
+
+
+class ChargingEmbedder(WordEmbedder):
+    """Charges nine tokens for every question."""
+
+    def embed_metered(self, texts: Sequence[str], meter: UsageMeter) -> Vectors:
+        meter.add(9)
+        return self.embed(texts)
+
+
+CHARGED = "SELECT tenant_id, what, requests, texts, prompt_tokens FROM llm_usage"
+
+
+def test_a_question_that_was_embedded_is_charged_though_its_answer_failed(world: World) -> None:
+    world.pipeline.embedder = ChargingEmbedder()
+    world.execute("UPDATE plugin_registry SET costs = true")
+    world.execute("REVOKE SELECT ON memories FROM memory_app")
+    with pytest.raises(psycopg.Error, match="permission denied"):
+        recall_for(world.pipeline, QUERY, "ana@acme.test", k=3)
+    assert world.execute(CHARGED) == [(world.user().tenant_id, "query_embedding", 1, 1, 9)]
+    assert world.logged() == []
+    with pytest.raises(MemoryPipelineError, match="negative"):
+        recall_for(world.pipeline, QUERY, "ana@acme.test", k=-1)
+    assert len(world.execute(CHARGED)) == 1, "nothing was embedded"
+
+
+def test_a_question_is_charged_once_where_its_answer_cannot_be_written_down(world: World) -> None:
+    world.pipeline.embedder = ChargingEmbedder()
+    world.execute("UPDATE plugin_registry SET costs = true")
+    recall_for(world.pipeline, QUERY, "ana@acme.test", k=3)
+    assert len(world.execute(CHARGED)) == 1
+    world.execute("ALTER TABLE memory_access_log ADD CONSTRAINT full_up CHECK (turns < 0) NOT VALID")
+    with capture_logs() as lines:
+        recall_for(world.pipeline, QUERY, "ana@acme.test", k=3)
+    assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["recall_not_logged"]
+    assert world.execute(CHARGED) == [(world.user().tenant_id, "query_embedding", 1, 1, 9)] * 2

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import duckdb
+import msgspec
 import psycopg
 import pyarrow.parquet as pq
 import pytest
@@ -29,11 +32,13 @@ from memory_pipeline.stages.export import (
 from memory_pipeline.stores.duckdb.generations import generations
 from memory_pipeline.stores.duckdb.publish import Scope, publish_duckdb
 from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS
+from memory_pipeline.stores.lake.manifest import read_manifest
 from memory_pipeline.stores.lake.published import published_generations, verify_published_lake
 from memory_pipeline.stores.postgres.export import snapshot
 from memory_pipeline_tests.conftest import Database
 from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, add_messages, fill, lake_bytes, message
 from memory_pipeline_tests.stores.lake_places import Place
+from memory_pipeline_tests.stores.s3_server import S3Server
 
 
 @pytest.fixture
@@ -209,6 +214,7 @@ def test_an_erased_user_is_in_no_file_that_is_kept(source: str, database: Databa
         forget_in_exports(settings, source, lake, exports, user)
     for table in ("memories", "messages", "conversations", "users"):
         change(database, sql_for_erasing(table), user)
+    shutil.copytree(lake / "messages", lake / ".pinned/messages")  # left by a publisher that was killed
     report = forget_in_exports(settings, source, lake, exports, user)
     assert report is not None
     assert generations(exports) == [report.path]
@@ -246,6 +252,49 @@ def test_an_erased_user_is_in_no_object_of_the_published_lake(
     assert sorted(published.values()) == sorted(lake_bytes(lake).values())
 
 
+def test_an_upload_keeps_no_export_waiting_and_does_not_overtake_an_erasure(
+    source: str, database: Database, s3: S3Server, tmp_path: Path
+) -> None:
+    settings = load_settings(home=tmp_path / "home", lake_url=s3.url())
+    lake, exports = settings.data / "lake", settings.data / "exports"
+    export_lake(source, WINDOW, lake)
+    before = read_manifest(lake)
+    assert before is not None
+    with psycopg.connect(database.admin_url, options="-c search_path=memory,public") as connection:
+        (user,) = connection.execute("SELECT user_id FROM users WHERE email = 'ana@acme.example'").fetchall()[0]
+    first, forgotten = threading.Lock(), list[bool]()
+
+    def forget() -> None:
+        for table in ("memories", "messages", "conversations", "users"):
+            change(database, sql_for_erasing(table), user)
+        forgotten.append(forget_in_exports(settings, source, lake, exports, user) is not None)
+
+    eraser = threading.Thread(target=forget)
+    exported: list[bool] = []
+
+    def meanwhile(method: str, key: str) -> None:
+        if method != "PUT" or "/data/" not in key or not first.acquire(blocking=False):
+            return
+        eraser.start()
+        deadline = time.monotonic() + 60
+        while (changed := read_manifest(lake) != before) is False and time.monotonic() < deadline:
+            time.sleep(0.05)
+        exported.append(changed)
+
+    s3.before = meanwhile
+    try:
+        report = publish_lake_at_url(settings, lake)
+    finally:
+        eraser.join()
+    assert (exported, report is not None and report.digest) == ([True], before.digest)
+    assert forgotten == [True]
+    assert [key for key, content in s3.objects.items() if user.bytes in content or b"ana@acme" in content] == []
+    (generation,) = published_generations(s3.url())
+    assert generation.messages == MESSAGES // 2
+    assert verify_published_lake(lake, s3.url()) == []
+    assert not (lake / ".pinned").exists()
+
+
 def objects_with(place: Place, *texts: bytes) -> list[str]:
     return [name for name, content in place.files().items() if any(text in content for text in texts)]
 
@@ -270,6 +319,46 @@ def test_erasing_where_nothing_was_exported_has_nothing_to_do(source: str, tmp_p
 def test_a_mask_without_its_key_is_a_sentence() -> None:
     with pytest.raises(SettingsError, match="MEMORY_EXPORT_MASK_KEY"):
         consumer_scopes(load_settings(export_consumers={"lab": {"masked": True}}))
+
+
+def test_what_postgres_counted_is_kept_and_a_manifest_that_says_otherwise_is_mended(
+    source: str, tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    export_lake(source, DayWindow(date(2025, 3, 2), date(2025, 3, 5)), lake)
+    manifest = read_manifest(lake)
+    assert manifest is not None
+    entry = manifest.tables["messages"]
+    assert entry.counted == {f"day=2025-03-0{day}/part-0.parquet": 8 for day in (2, 4)}
+    assert (entry.complete, manifest.tables["users"].counted) == (False, {"part-0.parquet": 2})
+    export_lake(source, WINDOW, lake)
+    before = lake_bytes(lake)
+    manifest = read_manifest(lake)
+    assert manifest is not None
+    assert manifest.tables["messages"].complete
+    (name, file), *others = manifest.tables["messages"].files.items()
+    wrong = msgspec.structs.replace(
+        manifest.tables["messages"], files=dict([(name, msgspec.structs.replace(file, rows=7)), *others])
+    )
+    tampered = msgspec.structs.replace(manifest, tables=manifest.tables | {"messages": wrong})
+    (lake / "manifest.json").write_bytes(msgspec.json.encode(tampered))
+    reports = {report.table: report for report in export_lake(source, None, lake)}
+    assert (reports["messages"].stale, reports["memories"].stale) == (1, 0)
+    mended = read_manifest(lake)
+    assert mended is not None
+    assert (mended.tables["messages"].files, lake_bytes(lake)) == (manifest.tables["messages"].files, before)
+
+
+def test_an_edge_goes_when_a_memory_at_one_of_its_ends_is_deleted(
+    source: str, database: Database, tmp_path: Path
+) -> None:
+    export_lake(source, WINDOW, tmp_path / "lake")
+    assert publish_duckdb(tmp_path / "lake", tmp_path / "exports", 1).rows["memory_relationships"] == 2
+    assert change(database, "UPDATE memories SET status = 'deleted' WHERE kind = 'fact' AND object = 'Porto'") == 2
+    reports = {report.table: report for report in export_lake(source, None, tmp_path / "lake")}
+    assert (reports["memory_relationships"].stale, reports["memory_relationships"].rows) == (1, 0)
+    report = publish_duckdb(tmp_path / "lake", tmp_path / "exports", 1)
+    assert (report.rows["memory_relationships"], report.rows["facts"]) == (0, 2)
 
 
 def test_days_outside_the_window_are_left_alone(source: str, tmp_path: Path) -> None:

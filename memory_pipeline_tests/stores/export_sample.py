@@ -141,7 +141,8 @@ def rewrite(root: Path, table: str, day: date, rows: pa.Table) -> None:
     entry = manifest.tables[table]
     file = LakeFile(rows=rows.num_rows, bytes=path.stat().st_size, sha256=sha256_of(path), fingerprint="rewritten")
     files = dict(sorted({**entry.files, name: file}.items()))
-    tables = {**manifest.tables, table: msgspec.structs.replace(entry, files=files)}
+    counted = {**(entry.counted or {}), name: rows.num_rows}
+    tables = {**manifest.tables, table: msgspec.structs.replace(entry, files=files, counted=counted)}
     (root / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, tables=tables)))
 
 

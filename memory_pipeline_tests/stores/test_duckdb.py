@@ -36,6 +36,8 @@ from memory_pipeline.stores.duckdb.generations import TableSummary
 from memory_pipeline.stores.duckdb.marts import marts
 from memory_pipeline.stores.duckdb.publish import ExportReport, current_export, generations, publish_duckdb
 from memory_pipeline.stores.duckdb.query import query, write_result
+from memory_pipeline.stores.files import sha256_of
+from memory_pipeline.stores.lake.manifest import LakeFile, TableManifest, read_manifest
 from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, fill, rewrite
@@ -61,6 +63,7 @@ TABLES = {
     "mart_data_quality": 0,
     "mart_fact_catalogue": 4,
     "mart_fact_churn": 4,
+    "mart_hourly_activity": 24,
     "mart_memory_growth": 12,
     "mart_pipeline_response": 0,
     "mart_recall_use": 0,
@@ -93,9 +96,17 @@ def exports(tmp_path: Path) -> Path:
 
 
 def change(lake_root: Path) -> None:
-    """Drop one message from the lake, so that the next publication has something to do."""
-    table = pq.ParquetFile(lake_root / "messages/day=2025-03-04/part-0.parquet").read()
-    rewrite(lake_root, "messages", LAST_DAY, table.slice(1))
+    """Drop one message and its episode from the lake, so that the next publication has something to do."""
+    table = read_day(lake_root, "messages")
+    (gone,) = table.column("message_id").slice(table.num_rows - 1).to_pylist()
+    memories = read_day(lake_root, "memories")
+    rests = [gone not in ids for ids in memories.column("source_message_ids").to_pylist()]
+    rewrite(lake_root, "messages", LAST_DAY, table.slice(0, table.num_rows - 1))
+    rewrite(lake_root, "memories", LAST_DAY, memories.take([n for n, stays in enumerate(rests) if stays]))
+
+
+def read_day(lake_root: Path, table: str, day: date = LAST_DAY) -> pa.Table:
+    return pq.ParquetFile(lake_root / table / f"day={day}/part-0.parquet").read()
 
 
 def count_messages(path: Path) -> int:
@@ -253,10 +264,10 @@ def test_what_is_gone_leaves_no_byte_behind(lake_root: Path, exports: Path) -> N
     table = pq.ParquetFile(lake_root / "messages/day=2025-03-04/part-0.parquet").read()
     at = table.schema.get_field_index("content")
     word = "a word that will be taken back"
-    said = table.set_column(at, "content", pa.array([word, *table.column(at).to_pylist()[1:]]))
+    said = table.set_column(at, "content", pa.array([*table.column(at).to_pylist()[:-1], word]))
     rewrite(lake_root, "messages", LAST_DAY, said)
     assert word.encode() in publish_duckdb(lake_root, exports, 1).path.read_bytes()
-    rewrite(lake_root, "messages", LAST_DAY, said.slice(1))
+    change(lake_root)
     report = publish_duckdb(lake_root, exports, 1)
     assert report.whole_because == "rows are gone, or say something else"
     assert [path for path in exports.iterdir() if path.is_file() and word.encode() in path.read_bytes()] == []
@@ -338,6 +349,143 @@ def test_rows_whose_user_is_missing_are_refused_before_the_switch(lake_root: Pat
     assert_served(exports, report)
 
 
+def tamper(lake_root: Path, table: str, rows: pa.Table, day: date = LAST_DAY) -> None:
+    """Replace a day by other rows, in the manifest too, but for what Postgres counted."""
+    counted = entry_of(lake_root, table).counted
+    rewrite(lake_root, table, day, rows)
+    restate(lake_root, table, counted=counted)
+
+
+def entry_of(lake_root: Path, table: str) -> TableManifest:
+    manifest = read_manifest(lake_root)
+    assert manifest is not None
+    return manifest.tables[table]
+
+
+def restate(lake_root: Path, table: str, **changes: object) -> None:
+    """Say something else of a table in the lake's manifest."""
+    manifest = read_manifest(lake_root)
+    assert manifest is not None
+    entry = msgspec.structs.replace(manifest.tables[table], **changes)
+    manifest = msgspec.structs.replace(manifest, tables=manifest.tables | {table: entry})
+    (lake_root / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+
+
+def lose_a_message(lake_root: Path) -> None:
+    tamper(lake_root, "messages", read_day(lake_root, "messages").slice(1))
+
+
+def repeat_a_message(lake_root: Path) -> None:
+    rows = read_day(lake_root, "messages")
+    tamper(lake_root, "messages", pa.concat_tables([rows, rows.slice(0, 1)]))
+
+
+def lose_a_day(lake_root: Path) -> None:
+    files = {name: file for name, file in entry_of(lake_root, "messages").files.items() if str(LAST_DAY) not in name}
+    restate(lake_root, "messages", files=files)
+
+
+def lose_a_user(lake_root: Path) -> None:
+    name = "part-0.parquet"
+    path = lake_root / "users" / name
+    pq.write_table(pq.ParquetFile(path).read().slice(1), path)
+    file = LakeFile(rows=1, bytes=path.stat().st_size, sha256=sha256_of(path), fingerprint="tampered")
+    restate(lake_root, "users", files={name: file})
+
+
+def state_another_count(lake_root: Path) -> None:
+    (name, file), *others = entry_of(lake_root, "messages").files.items()
+    changed = msgspec.structs.replace(file, rows=file.rows + 1)
+    restate(lake_root, "messages", files=dict([(name, changed), *others]))
+
+
+def lose_a_memory(lake_root: Path) -> None:
+    """Of the first day: the fact that another one of the last day supersedes."""
+    facts = read_day(lake_root, "facts", date(2025, 3, 1)).column("fact_id").to_pylist()
+    rows = read_day(lake_root, "memories", date(2025, 3, 1))
+    ids = rows.column("memory_id").to_pylist()
+    rewrite(lake_root, "memories", date(2025, 3, 1), rows.take([n for n, one in enumerate(ids) if one != facts[0]]))
+
+
+def orphan_an_episode(lake_root: Path) -> None:
+    rewrite(lake_root, "messages", LAST_DAY, read_day(lake_root, "messages").slice(0, 7))
+
+
+def alter_a_file(lake_root: Path) -> None:
+    path = lake_root / f"messages/day={LAST_DAY}/part-0.parquet"
+    rows = read_day(lake_root, "messages")
+    at = rows.schema.get_field_index("content")
+    pq.write_table(rows.set_column(at, "content", pa.array(["another text"] * rows.num_rows)), path)
+
+
+def remove_a_file(lake_root: Path) -> None:
+    (lake_root / f"messages/day={LAST_DAY}/part-0.parquet").unlink()
+
+
+def forget_the_counts(lake_root: Path) -> None:
+    restate(lake_root, "messages", counted=None)
+
+
+@pytest.fixture(scope="module")
+def sample_exports(sample_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample, published by another version of this program: the next publication reads all of the lake."""
+    exports = tmp_path_factory.mktemp("sample") / "exports"
+    file = publish_duckdb(sample_lake, exports, 3).path
+    described = msgspec.structs.replace(folder.manifest_of(file), recipe="of another version")
+    file.with_suffix(".json").chmod(0o644)
+    file.with_suffix(".json").write_bytes(msgspec.json.encode(described))
+    return exports
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lose_a_message, r"table messages, 2025-03-04: 7 rows in the file, Postgres counted 8 at 20\d\d-"),
+        (repeat_a_message, r"table messages, 2025-03-04: 9 rows in the file, Postgres counted 8 at 20\d\d-"),
+        (lose_a_day, r"table messages, 2025-03-04: 0 rows in the file, Postgres counted 8 at 20\d\d-"),
+        (lose_a_user, r"table users: 1 rows in the file, Postgres counted 2 at 20\d\d-"),
+        (state_another_count, r"table messages: 24 rows arrived of the lake's 25"),
+        (
+            lose_a_memory,
+            r"1 rows of facts.fact_id name no row of memories, the first on 2025-03-01.*relationships.to_id",
+        ),
+        (orphan_an_episode, r"1 rows of memories.source_message_ids name no row of messages, the first on 2025-03-04"),
+        (alter_a_file, r"table messages, 2025-03-04: .* has the SHA-256 [0-9a-f]{16}…, [0-9a-f]{16}… was exported"),
+        (remove_a_file, r"table messages, 2025-03-04: .* is missing"),
+        (forget_the_counts, r"table messages was exported by an older version.*materialize lake_dimensions"),
+    ],
+)
+def test_a_lake_that_is_not_as_postgres_was_is_refused_before_the_switch(
+    lake_root: Path, sample_exports: Path, exports: Path, damage: Callable[[Path], None], told: str
+) -> None:
+    shutil.copytree(sample_exports, exports, symlinks=True)
+    served = {path.name: path.read_bytes() for path in exports.iterdir() if path.is_file()}
+    damage(lake_root)
+    with pytest.raises(ExportError, match=told):
+        publish_duckdb(lake_root, exports, 3)
+    assert {path.name: path.read_bytes() for path in exports.iterdir() if path.is_file()} == served
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (repeat_a_message, r"table messages, 2025-03-04: 9 rows in the file, Postgres counted 8 at 20\d\d-"),
+        (state_another_count, r"table messages, 2025-03-01: 9 rows in the lake, Postgres counted 8"),
+    ],
+)
+def test_a_file_made_from_the_last_is_compared_with_postgres_too(
+    lake_root: Path, sample_exports: Path, tmp_path: Path, damage: Callable[[Path], None], told: str
+) -> None:
+    last = folder.served_manifest(sample_exports)
+    assert last is not None
+    damage(lake_root)
+    manifest = read_manifest(lake_root)
+    assert manifest is not None
+    base, path = sample_exports / last.name, tmp_path / "memory.duckdb"
+    with pytest.raises(ExportError, match=told):
+        build.build_from(base, last.tables, last.made_of, lake_root, manifest, path)
+
+
 def test_every_mart_says_where_each_of_its_columns_comes_from(lake_root: Path, exports: Path) -> None:
     path = publish_duckdb(lake_root, exports, 3).path
     with duckdb.connect(str(path), read_only=True) as connection:
@@ -365,14 +513,15 @@ _TYPES = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
 def test_a_build_that_fails_in_the_middle_leaves_the_old_file_served(lake_root: Path, exports: Path) -> None:
     report = publish_duckdb(lake_root, exports, 3)
     change(lake_root)
-    broken = lake_root / "summaries/day=2025-03-01/part-0.parquet"
-    whole = broken.read_bytes()
-    broken.write_bytes(whole[: len(whole) // 2])
+    whole = read_day(lake_root, "summaries", date(2025, 3, 1))
+    at = whole.schema.get_field_index("status")
+    broken = whole.set_column(at, "another_name", whole.column(at))
+    rewrite(lake_root, "summaries", date(2025, 3, 1), broken)
     with pytest.raises(ExportError, match="not built"):
         publish_duckdb(lake_root, exports, 3)
     assert_served(exports, report)
     assert litter(exports) == []
-    broken.write_bytes(whole)
+    rewrite(lake_root, "summaries", date(2025, 3, 1), whole)
     assert_served(exports, publish_duckdb(lake_root, exports, 3), MESSAGES - 1)
 
 
@@ -542,6 +691,16 @@ def published(sample_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     exports = tmp_path_factory.mktemp("published")
     publish_duckdb(sample_lake, exports, 1)
     return exports / "memory.duckdb"
+
+
+def test_hours_are_those_of_utc_and_add_up_to_the_messages(published: Path) -> None:
+    hours = "SELECT day, tenant, hour, messages, user_messages FROM mart_hourly_activity ORDER BY day, tenant, hour"
+    assert [row[1:] for row in query(published, hours).rows[:8]] == [
+        (tenant, hour, 1, 1) for tenant in ("acme", "globex") for hour in (0, 7, 12, 23)
+    ]
+    said = "SELECT day, slug, hour(sent_at), count(*), count(*) FILTER (role = 'user') FROM messages"
+    said += " JOIN tenants USING (tenant_id) GROUP BY ALL ORDER BY ALL"
+    assert query(published, hours).rows == query(published, said).rows
 
 
 def test_queries_answer_with_columns_and_rows(published: Path) -> None:

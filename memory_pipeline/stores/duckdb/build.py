@@ -24,6 +24,12 @@ from memory_pipeline.stores import lake
 from memory_pipeline.stores.duckdb import verify
 from memory_pipeline.stores.duckdb.generations import TableSummary
 from memory_pipeline.stores.duckdb.marts import PACKAGE, Mart, affected, marts
+from memory_pipeline.stores.duckdb.soundness import (
+    require_counts_of_postgres,
+    require_lake_files,
+    require_rows_of_lake,
+    require_sound,
+)
 from memory_pipeline.stores.lake.tables import day_of
 from memory_pipeline.stores.sqlfiles import sql
 
@@ -76,9 +82,11 @@ def build(
 ) -> dict[str, TableSummary]:
     """Make the file `path` (which must not exist) from the lake and return what it holds.
 
-    Call it within `lake.reading`. Raises ExportError where the lake can't be read, a row breaks a constraint, a key
-    comes twice, a reference leads nowhere, or the number of rows differs from the lake's.
+    Call it within `lake.reading`. Raises ExportError where the lake can't be read or is not what was exported, a row
+    breaks a constraint, a key comes twice, a reference leads nowhere, or rows differ in number from those of Postgres.
     """
+    if manifest is not None:
+        require_lake_files(lake_root, manifest, {table: entry.files for table, entry in manifest.tables.items()})
     with _building(path) as connection:
         connection.execute(sql(PACKAGE, "tables"))
         connection.execute(sql(PACKAGE, "comments"))
@@ -90,9 +98,11 @@ def build(
             loaded = _load(connection, table, paths, tenant, masked=scope.mask_key is not None)
             if manifest is not None and table in manifest.tables:
                 whole = manifest.tables[table].rows
-                _require_rows(table, loaded, whole if tenant is None else _rows_of(connection, paths, tenant))
+                require_rows_of_lake(table, loaded, whole if tenant is None else _rows_of(connection, paths, tenant))
+        if manifest is not None and tenant is None:
+            require_counts_of_postgres(connection, manifest)
+        require_sound(connection, manifest, None)
         _make_marts(connection, marts())
-        _require_sound(connection, None)
         _commit(connection)
         return msgspec.convert(verify.read_tables(connection), dict[str, TableSummary])
 
@@ -113,6 +123,8 @@ def build_from(
     Raises as `build` does.
     """
     changes = {table: names for table, names in _changes(base_made_of, made_of(manifest)).items() if names}
+    read = {table: [name for name in names if _in_lake(manifest, table, name)] for table, names in changes.items()}
+    require_lake_files(lake_root, manifest, read)
     shutil.copyfile(base, path)
     with _building(path) as connection:
         for table, names in changes.items():
@@ -125,13 +137,13 @@ def build_from(
             changed_days.update(days)
             before = _digest(connection, table, days)
             connection.execute(sql(PACKAGE, f"drop_{table}"), {"days": days} if days else None)
-            paths = [lake_root / table / name for name in names if name in manifest.tables[table].files]
+            paths = [lake_root / table / name for name in read[table]]
             _load(connection, table, paths, None, masked=False)
             tables[table] = _exchanged(tables[table], before, _digest(connection, table, days))
-            _require_rows(table, tables[table].rows, manifest.tables[table].rows)
+        require_counts_of_postgres(connection, manifest)
+        require_sound(connection, manifest, sorted(changed_days))
         again = affected(set(changes))
         _make_marts(connection, again)
-        _require_sound(connection, sorted(changed_days))
         _commit(connection)
         made = verify.read_tables(connection, [mart.name for mart in again])
         return tables | msgspec.convert(made, dict[str, TableSummary])
@@ -241,6 +253,10 @@ def _changes(before: Made, after: Made) -> dict[str, list[str]]:
     }
 
 
+def _in_lake(manifest: lake.LakeManifest, table: str, name: str) -> bool:
+    return table in manifest.tables and name in manifest.tables[table].files
+
+
 def _lost_rows(
     connection: duckdb.DuckDBPyConnection,
     table: str,
@@ -248,10 +264,9 @@ def _lost_rows(
     lake_root: Path,
     manifest: lake.LakeManifest,
 ) -> bool:
-    kept = manifest.tables[table].files if table in manifest.tables else {}
     days = [day for name in names if (day := day_of(name)) is not None]
-    paths = [str(lake_root / table / name) for name in names if name in kept]
-    if not paths or any(name not in kept for name in names):
+    paths = [str(lake_root / table / name) for name in names if _in_lake(manifest, table, name)]
+    if not paths or len(paths) < len(names):
         return True  # a day that has no rows any more
     parameters: dict[str, object] = {"table": table, "files": paths}
     if days:
@@ -272,24 +287,3 @@ def _digest(connection: duckdb.DuckDBPyConnection, table: str, days: Sequence[da
 def _exchanged(table: TableSummary, before: tuple[int, int], after: tuple[int, int]) -> TableSummary:
     digest = int(table.digest, 16) - before[1] + after[1]
     return TableSummary(table.rows - before[0] + after[0], f"{digest:x}")
-
-
-def _require_rows(table: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise ExportError(
-            f"table {table}: {found} rows arrived of the lake's {expected}. The last export is still served."
-        )
-
-
-def _require_sound(connection: duckdb.DuckDBPyConnection, days: Sequence[date] | None) -> None:
-    """Raise unless every key comes once and every reference leads somewhere; of rows of `days`, or of all."""
-    parameters = {"days": days}
-    repeated = connection.execute(sql(PACKAGE, "repeated_keys"), parameters).fetchall()
-    broken = connection.execute(sql(PACKAGE, "broken_references"), parameters).fetchall()
-    problems = [f"{count} keys of {table} come more than once" for table, count in repeated if count]
-    problems += [f"{count} rows of {name} name no row of {target}" for name, target, count in broken if count]
-    if problems:
-        raise ExportError(
-            f"the DuckDB file was refused: {'; '.join(problems)}. The last export is still served. If tables of the "
-            "lake were exported one by one, export all of them together; else run `memory-pipeline audit`."
-        )

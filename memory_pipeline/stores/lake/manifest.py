@@ -40,6 +40,11 @@ class TableManifest(msgspec.Struct, frozen=True, kw_only=True):
     """Days that were exported, with or without rows, as ranges that neither meet nor overlap. Empty for a dimension."""
     files: dict[str, LakeFile]
     """By name, in order of days."""
+    counted: dict[str, int] | None = None
+    """Rows by name of file that Postgres counted in the snapshot of `source`, of every day that was ever exported, read
+    again or not: by a statement other than that which reads rows. None where an older version exported."""
+    complete: bool = False
+    """Whether no day was left out on which Postgres has rows."""
 
     @property
     def rows(self) -> int:
@@ -105,7 +110,7 @@ def stale_days(
     """
     files = {day_of(name): file for name, file in table.files.items()} if table else {}
     asked = [*(table.covered if table else []), *([window] if window else [])]
-    days = {day for day in present if any(part.start <= day < part.end for part in asked)}
+    days = {day for day in present if covers(asked, day)}
     days |= {day for day in files if day is not None}
     broken = set(damaged)
     return sorted(
@@ -115,6 +120,7 @@ def stale_days(
         or day not in files
         or day not in present
         or files[day].fingerprint != present[day].digest
+        or files[day].rows != present[day].rows
     )
 
 
@@ -127,6 +133,18 @@ def ranges(days: Iterable[date]) -> list[DayWindow]:
         else:
             windows.append(DayWindow.of_day(day))
     return windows
+
+
+def covers(covered: Iterable[DayWindow], day: date) -> bool:
+    """Return whether a day lies in one of the windows."""
+    return any(part.start <= day < part.end for part in covered)
+
+
+def days_not_exported(manifest: LakeManifest, table: str) -> list[date]:
+    """Return the days that some table has files of, but which were never exported of `table`."""
+    covered = manifest.tables[table].covered if table in manifest.tables else []
+    days = {day_of(name) for entry in manifest.tables.values() for name in entry.files}
+    return sorted(day for day in days if day is not None and not covers(covered, day))
 
 
 def merged(covered: Iterable[DayWindow], window: DayWindow | None) -> list[DayWindow]:

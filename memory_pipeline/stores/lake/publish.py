@@ -22,6 +22,7 @@ from memory_pipeline.model.errors import ExportError, StoreUnavailableError
 from memory_pipeline.model.snapshot import Source
 from memory_pipeline.stores.files import locked, sha256_of
 from memory_pipeline.stores.lake.manifest import LakeFile, LakeManifest
+from memory_pipeline.stores.lake.pins import pinned
 from memory_pipeline.stores.lake.published import (
     DATA,
     LOCK,
@@ -36,7 +37,6 @@ from memory_pipeline.stores.lake.published import (
     ours,
     served_manifest,
 )
-from memory_pipeline.stores.lake.switch import reading
 from memory_pipeline.stores.lake.target import Target, answering, open_target
 
 _COPIERS = 8  # requests to a server elsewhere are waiting, not work
@@ -69,18 +69,23 @@ def publish_lake(lake_root: Path, url: str, generations_kept: int) -> LakePublic
 
     With one generation kept nothing is left there but the files of this lake: that is how erased rows go. Raises
     SettingsError for a URL that is none, StoreUnavailableError where it does not answer, ExportError where there is no
-    local lake, one that is damaged, or the lake of another installation at the URL. The local lake is only read.
+    local lake, one that is damaged, or the lake of another installation at the URL. The local lake is only read, and
+    exports go on meanwhile: what is published is the lake as it was when this began.
     """
     if generations_kept < 1:
         raise ExportError("at least one generation must be kept, or nothing could be served.")
     started = perf_counter()
     target = open_target(url)
     target.require_outside(lake_root)
-    with answering(target, "the lake can't be published"), locked(lake_root / LOCK), reading(lake_root) as manifest:
+    with (
+        answering(target, "the lake can't be published"),
+        locked(lake_root / LOCK),
+        pinned(lake_root) as (manifest, files),
+    ):
         if manifest is None:
             raise ExportError(f"there is no lake in {lake_root} to be published: materialize the lake's tables first.")
         with target.exclusive():
-            publisher = _Publisher(target, lake_root, manifest, generations_kept)
+            publisher = _Publisher(target, lake_root, files, manifest, generations_kept)
             for attempt in range(_ATTEMPTS):
                 served = publisher.publish()
                 if served is not None:
@@ -96,12 +101,16 @@ def publish_lake(lake_root: Path, url: str, generations_kept: int) -> LakePublic
 class _Publisher:
     """One publication, in as many attempts as it takes."""
 
-    def __init__(self, target: Target, lake_root: Path, manifest: LakeManifest, generations_kept: int) -> None:
+    def __init__(
+        self, target: Target, lake_root: Path, files: Path, manifest: LakeManifest, generations_kept: int
+    ) -> None:
         self._target = target
+        self._lake_root = lake_root
+        self._files = files
         self._manifest = manifest
         self._generations_kept = generations_kept
         self._wanted: dict[str, tuple[Path, LakeFile]] = {
-            data_name(table, name, file.sha256): (lake_root / table / name, file)
+            data_name(table, name, file.sha256): (Path(table) / name, file)
             for table, entry in manifest.tables.items()
             for name, file in entry.files.items()
         }
@@ -164,15 +173,15 @@ class _Publisher:
     def _copy(self, name: str) -> None:
         path, file = self._wanted[name]
         try:
-            intact = sha256_of(path) == file.sha256
+            intact = sha256_of(self._files / path) == file.sha256
         except FileNotFoundError:
             intact = False
         if not intact:
             raise ExportError(
-                f"{path} is not the file that was exported, so it is not published. Delete it and export again; what "
-                f"was published at {self._target.url} before is still served."
+                f"{self._lake_root / path} is not the file that was exported, so it is not published. Delete it and "
+                f"export again; what was published at {self._target.url} before is still served."
             )
-        self._target.upload(path, name)
+        self._target.upload(self._files / path, name)
 
     def _serve(self, served: PublishedManifest | None) -> None:
         numbers = [number_of(name) for name in generation_names(self._target)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
@@ -28,6 +28,7 @@ from memory_pipeline.stores.lake.manifest import (
     LakeFile,
     LakeManifest,
     TableManifest,
+    covers,
     files_digest,
     merged,
     ranges,
@@ -93,12 +94,16 @@ class Export:
         files = dict(before.files) if before else {}
         removed = sum(files.pop(name, None) is not None for name in set(stale) - {file.name for file in staged})
         files |= {file.name: _described(table, file, present) for file in staged}
-        _require_rows(table, stale, files, present)
+        covered = [] if table in DIMENSIONS else merged(before.covered if before else [], window)
+        counted = {file_name(day): found.rows for day, found in present.items() if day is None or covers(covered, day)}
+        _require_rows(table, files, counted)
         self._after[table] = TableManifest(
             source=source,
             made_by=made_by,
-            covered=[] if table in DIMENSIONS else merged(before.covered if before else [], window),
+            covered=covered,
             files=dict(sorted(files.items())),
+            counted=dict(sorted(counted.items())),
+            complete=len(counted) == len(present),
         )
         asked = {name: file for name, file in self._after[table].files.items() if _in_window(name, window)}
         return LakeReport(
@@ -249,8 +254,8 @@ def _stale_dimension(
     name = file_name(None)
     found = present.get(None)
     served = before.files.get(name) if before else None
-    current = served.fingerprint if served else None
-    wanted = found.digest if found else None
+    current = (served.fingerprint, served.rows) if served else None
+    wanted = (found.digest, found.rows) if found else None
     return [name] if name in damaged or current != wanted else []
 
 
@@ -261,13 +266,10 @@ def _described(table: str, file: StagedFile, present: Mapping[date | None, Finge
     return LakeFile(rows=file.rows, bytes=file.bytes, sha256=file.sha256, fingerprint=fingerprint.digest)
 
 
-def _require_rows(
-    table: str, stale: Sequence[str], files: Mapping[str, LakeFile], present: Mapping[date | None, Fingerprint]
-) -> None:
-    """Raise unless every file that was written has the rows that Postgres counted in the same snapshot."""
-    for name in stale:
-        fingerprint = present.get(day_of(name))
-        expected, found = fingerprint.rows if fingerprint else 0, files[name].rows if name in files else 0
+def _require_rows(table: str, files: Mapping[str, LakeFile], counted: Mapping[str, int]) -> None:
+    """Raise unless every file, written now or before, has the rows that Postgres counted in this snapshot."""
+    for name in sorted(files.keys() | counted.keys()):
+        expected, found = counted.get(name, 0), files[name].rows if name in files else 0
         if found != expected:
             raise ExportError(
                 f"table {table}: {found} rows arrived for {name}, Postgres counted {expected}. The lake is as it was."

@@ -65,6 +65,21 @@ def write_access(database: Database, access: MemoryAccess, call: ModelCall | Non
         ) from error
 
 
+def write_charge(database: Database, tenant_id: UUID, call: ModelCall, usage: Sequence[LlmUsage]) -> None:
+    """Store, as memory_app or memory_pipeline, what one tenant is charged for a call. A transaction of its own.
+
+    Raises StoreUnavailableError, BusyError, and RecordRefusedError where Postgres takes no such row.
+    """
+    try:
+        with database.tenant_transaction(tenant_id) as connection:
+            write_usage(connection, call, usage)
+    except psycopg.Error as error:
+        raise RecordRefusedError(
+            f"Postgres refused the record of what {call.plugin} charged tenant {tenant_id}: "
+            f"{error.diag.message_primary or type(error).__name__}."
+        ) from error
+
+
 def write_usage(connection: Connection, call: ModelCall, usage: Sequence[LlmUsage]) -> None:
     """Store what tenants are charged for one call, where its plugin is registered as one that costs money."""
     if not usage:
@@ -80,3 +95,15 @@ def write_usage(connection: Connection, call: ModelCall, usage: Sequence[LlmUsag
             "costs": [one.cost_usd for one in usage],
         },
     )
+
+
+def forget_old_access(connection: Connection, retention_days: int, limit: int) -> int:
+    """Delete, as memory_pipeline, at most `limit` of the oldest answers of days older than these; return how many."""
+    parameters = {"retention_days": retention_days, "limit": limit}
+    return connection.execute(sql(PACKAGE, "access_forget_old"), parameters).rowcount
+
+
+def forget_old_usage(connection: Connection, retention_days: int, limit: int) -> int:
+    """Delete, as memory_pipeline, at most `limit` of the oldest charges of days older than these; return how many."""
+    parameters = {"retention_days": retention_days, "limit": limit}
+    return connection.execute(sql(PACKAGE, "usage_forget_old"), parameters).rowcount

@@ -1,9 +1,8 @@
 -- At which hours (UTC) do users write?
 --
--- Hours are in no mart, so this asks the messages themselves. `role = 'user'` leaves out what assistants and tools said.
--- `hour(sent_at)` would give the hour in the session's time zone; counting from the epoch is UTC anywhere, and fast.
-SELECT hour(make_timestamp(epoch_us(sent_at))) AS hour, count(*) AS messages
-FROM messages
-WHERE role = 'user'
+-- Hours may be added up over days and tenants. `user_messages` leaves out what assistants and tools said.
+SELECT hour, sum(user_messages)::BIGINT AS messages
+FROM mart_hourly_activity
 GROUP BY hour
+HAVING sum(user_messages) > 0
 ORDER BY hour

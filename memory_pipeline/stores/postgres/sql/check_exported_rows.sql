@@ -7,7 +7,11 @@ SELECT 'facts', count(*) FROM memories WHERE status <> 'deleted' AND kind = 'fac
 UNION ALL
 SELECT 'summaries', count(*) FROM memories WHERE status <> 'deleted' AND kind = 'summary'
 UNION ALL
-SELECT 'memory_relationships', count(*) FROM memory_relationships
+SELECT 'memory_relationships', count(*) FROM memory_relationships r
+WHERE NOT EXISTS (SELECT FROM memories m
+                  WHERE m.status = 'deleted' AND m.tenant_id = r.tenant_id AND m.memory_id = r.from_id)
+  AND NOT EXISTS (SELECT FROM memories m
+                  WHERE m.status = 'deleted' AND m.tenant_id = r.tenant_id AND m.memory_id = r.to_id)
 UNION ALL
 SELECT 'profiles', count(*) FROM memories WHERE status <> 'deleted' AND kind = 'profile'
 UNION ALL

@@ -1,7 +1,11 @@
 -- As fingerprint_messages; a dimension has one fingerprint, without a day.
 SELECT 'memory_relationships' AS table_name, day, count(*) AS rows,
-       sum(hash_record_extended(ROW(from_id, to_id, kind, created_at, xmin), 0)) AS digest
-FROM memory_relationships
+       sum(hash_record_extended(ROW(from_id, to_id, kind, created_at, r.xmin), 0)) AS digest
+FROM memory_relationships r
+WHERE NOT EXISTS (SELECT FROM memories m
+                  WHERE m.status = 'deleted' AND m.tenant_id = r.tenant_id AND m.memory_id = r.from_id)
+  AND NOT EXISTS (SELECT FROM memories m
+                  WHERE m.status = 'deleted' AND m.tenant_id = r.tenant_id AND m.memory_id = r.to_id)
 GROUP BY 2
 UNION ALL
 SELECT 'jobs', (created_at AT TIME ZONE 'UTC')::date, count(*), sum(hash_record_extended(ROW(job_id, xmin), 0))

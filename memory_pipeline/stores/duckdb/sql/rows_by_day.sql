@@ -1,0 +1,3 @@
+SELECT day, count(*)
+FROM query_table($table)
+GROUP BY day
