@@ -997,6 +997,8 @@ CREATE INDEX memories_by_day ON memory.memories USING btree (day, kind);
 
 CREATE INDEX memories_by_user ON memory.memories USING btree (tenant_id, user_id, memory_id);
 
+CREATE INDEX memories_deleted ON memory.memories USING btree (tenant_id, memory_id) WHERE (status = 'deleted'::text);
+
 CREATE INDEX memories_failed ON memory.memories USING btree (day) WHERE (status = 'failed'::text);
 
 CREATE INDEX memories_pending ON memory.memories USING btree (day) WHERE (status = 'pending_enrichment'::text);
@@ -1299,7 +1301,7 @@ GRANT SELECT ON TABLE memory.installation TO memory_app;
 GRANT SELECT ON TABLE memory.installation TO memory_pipeline;
 
 GRANT SELECT,INSERT ON TABLE memory.llm_usage TO memory_app;
-GRANT SELECT,INSERT,MAINTAIN ON TABLE memory.llm_usage TO memory_pipeline;
+GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE memory.llm_usage TO memory_pipeline;
 
 GRANT SELECT,INSERT,DELETE ON TABLE memory.memories TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE memory.memories TO memory_pipeline;
@@ -1353,7 +1355,7 @@ GRANT UPDATE(version) ON TABLE memory.memories TO memory_pipeline;
 GRANT UPDATE(updated_at) ON TABLE memory.memories TO memory_pipeline;
 
 GRANT SELECT,INSERT ON TABLE memory.memory_access_log TO memory_app;
-GRANT SELECT,MAINTAIN ON TABLE memory.memory_access_log TO memory_pipeline;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE memory.memory_access_log TO memory_pipeline;
 
 GRANT SELECT ON TABLE memory.memory_embeddings TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_embeddings TO memory_pipeline;
