@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     worker_health_check_interval_ms: int = Field(
         60_000, ge=1000, description="Time between a worker's health lines in the log."
     )
-    job_retention_days: int = Field(3, ge=0, description="How long completed jobs are kept; dead ones stay.")
+    job_retention_days: int = Field(3, ge=1, description="How long completed jobs are kept; dead ones stay.")
     # What a flag set by hand (`memory-pipeline flags`) overrides in every process.
     system_enabled: bool = Field(
         True, description="False: the API answers 503 to everything but health and metrics, and no stage runs."

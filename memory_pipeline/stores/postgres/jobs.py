@@ -221,10 +221,10 @@ def reclaim_expired(
 
 
 def bring_forward(connection: Connection, longest_wait_seconds: float) -> int:
-    """Make due at once what would wait longer than any job does; return how many.
+    """Make due at once what waits because the database's clock was set back; return how many.
 
-    Only a job that was written before the database's clock was set back does so. To be called every minute or so, with
-    more than the longest backoff and the longest `delay_seconds` in use.
+    While the ledger holds times that are yet to come, that is all that waits; else what would wait longer than any job
+    does. To be called every minute or so, with more than the longest backoff and the longest `delay_seconds` in use.
     """
     return connection.execute(
         sql(PACKAGE, "jobs_bring_forward"), {"longest_wait_seconds": longest_wait_seconds}
