@@ -29,6 +29,7 @@ from memory_pipeline.model.backlog import (
     RunState,
     merged,
     plan_runs,
+    unseen_since,
     workers_get_on,
 )
 from memory_pipeline.model.flags import Flag, switched_off
@@ -46,6 +47,8 @@ JOB_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index", "detect_relations
 """What a run over days does."""
 NEWEST_TAG = "memory_pipeline/newest_due"
 TICK_SECONDS = 5
+UNSEEN_SECONDS = 15.0
+"""For so long no worker shows itself before jobs are taken from it: three times what one that lives needs."""
 
 _RUNS_REMEMBERED = 100
 _STATES: dict[dg.DagsterRunStatus, RunState] = {
@@ -92,9 +95,9 @@ def queue_backlog_sensor(context: dg.SensorEvaluationContext) -> Answer:
         waiting = {kind for flag in flags.off(Flag.RELATIONS) for kind in flag.waiting_jobs}
         with database.transaction() as connection:
             workers = workers_seen(connection, WORKER_SEEN_SECONDS)
-            if not workers:
+            if _none_for_long(context, workers, now):
                 # A worker that died leaves claimed jobs; without its relay nobody else takes them back. One that lives
-                # does so itself, and after an outage of Postgres it first renews its own.
+                # does so itself.
                 reclaim_expired(connection, settings.job_retries)
         with database.transaction() as connection:
             types = [kind for kind in JOB_TYPES if kind not in waiting]
@@ -117,6 +120,17 @@ def limits_of(settings: Settings) -> BacklogLimits:
         worker_seconds=settings.backlog_sensor_worker_seconds,
         days=settings.backlog_sensor_days,
     )
+
+
+def _none_for_long(context: dg.SensorEvaluationContext, workers: int, now: datetime) -> bool:
+    """Whether no worker is seen, and none was at a look some time ago; the cursor holds since when.
+
+    Two looks, because at the first one after an outage of Postgres no worker has been seen and all leases are over,
+    whoever lives: a worker shows itself and renews its leases within seconds.
+    """
+    since = unseen_since(datetime.fromisoformat(context.cursor) if context.cursor else None, workers, now)
+    context.update_cursor("" if since is None else since.isoformat())
+    return since is not None and (now - since).total_seconds() >= UNSEEN_SECONDS
 
 
 def _for_runs(work: list[DueWork], workers: int, limits: BacklogLimits) -> tuple[list[DueDay], list[str]]:

@@ -22,7 +22,9 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from memory_pipeline.model.errors import InvalidRequestError
 from memory_pipeline.model.jobs import (
+    HANDLED_TYPES,
     LEASE_EXPIRED,
     JobKey,
     JobState,
@@ -93,9 +95,17 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def enqueue(connection: Connection, jobs: Sequence[NewJob]) -> list[JobKey]:
-    """Add jobs; return their keys in the same order. They exist when the caller's transaction commits."""
+    """Add jobs; return their keys in the same order. They exist when the caller's transaction commits.
+
+    Raises InvalidRequestError for a type of work that no worker knows how to do: it would wait for ever.
+    """
     if not jobs:
         return []
+    unknown = sorted({job.job_type for job in jobs} - set(HANDLED_TYPES))
+    if unknown:
+        raise InvalidRequestError(
+            f"no worker does jobs of type {', '.join(unknown)}, so none is added; there are {', '.join(HANDLED_TYPES)}."
+        )
     rows = connection.execute(
         sql(PACKAGE, "jobs_enqueue"),
         {
