@@ -18,7 +18,7 @@ INSERT INTO memory_jobs (tenant_id, job_type, state, subject_id, user_id, day, c
                          error_text)
 SELECT DISTINCT ON (f.tenant_id, s.memory_id)
        f.tenant_id, 'enrich_and_embed', 'dead', s.memory_id, s.user_id, s.day, gen_random_uuid(), f.updated_at,
-       coalesce(f.failure_class, 'Failed'), coalesce(f.failure_text, 'no text')
+       coalesce(f.failure_class, 'Failed'), f.failure_text
 FROM memories f
 LEFT JOIN memories e ON f.kind = 'fact' AND e.tenant_id = f.tenant_id AND e.kind = 'episode'
     AND e.source_message_ids[1] = f.source_message_ids[1]

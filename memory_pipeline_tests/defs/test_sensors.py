@@ -177,7 +177,9 @@ def finish_jobs(settings: Settings, limit: int = 1000) -> int:
     """What a worker does to the ledger."""
     with Database(str(settings.postgres_pipeline_url)) as database:
         with database.transaction() as connection:
-            claims = claim_next(connection, "host:1:a:0", ("enrich_and_embed", "index", "detect_relations"), limit, 20.0)
+            claims = claim_next(
+                connection, "host:1:a:0", ("enrich_and_embed", "index", "detect_relations"), limit, 20.0
+            )
         with database.transaction() as connection:
             return len(finish(connection, claims))
 

@@ -203,9 +203,7 @@ def somebody_waits_for_a_lock(ledger: Ledger) -> bool:
 
 
 @pytest.mark.parametrize("job_type", sorted(set(JOB_TYPES) - set(HANDLED_TYPES)))
-def test_a_job_that_no_worker_could_do_is_refused_and_its_neighbours_with_it(
-    ledger: Ledger, job_type: JobType
-) -> None:
+def test_a_job_that_no_worker_could_do_is_refused_and_its_neighbours_with_it(ledger: Ledger, job_type: JobType) -> None:
     with pytest.raises(InvalidRequestError, match=job_type), ledger.database.transaction() as connection:
         jobs.enqueue(connection, [ledger.new_job(), ledger.new_job(job_type=job_type)])
     assert ledger.rows() == {}

@@ -24,20 +24,22 @@ STEPS = {
 BEFORE_0006 = """
     SET search_path = memory, public;
     INSERT INTO tenants (tenant_id, slug, name)
-    VALUES ('10000000-0000-4000-8000-000000000000', 'acme', 'A'), ('20000000-0000-4000-8000-000000000000', 'globex', 'G');
+    VALUES ('10000000-0000-4000-8000-000000000000', 'acme', 'A'),
+           ('20000000-0000-4000-8000-000000000000', 'globex', 'G');
     INSERT INTO users (tenant_id, user_id, email, display_name)
     SELECT tenant_id, tenant_id, 'ana@example.org', 'ana' FROM tenants;
     INSERT INTO memories (tenant_id, memory_id, user_id, kind, status, content, content_hash, day, source_message_ids,
-                          failure_class, failure_text, subject, predicate, object, valid_from)
+                          failure_class, failure_text, subject, predicate, object, confidence, enricher, valid_from)
     SELECT t.tenant_id, ('00000000-0000-4000-8000-00000000000' || m.number)::uuid, t.tenant_id, m.kind, m.status, 'x',
            sha256('x'), '2025-03-03', ARRAY[('00000000-0000-4000-9000-00000000000' || m.message)::uuid],
-           m.failure_class, m.failure_text, m.said, m.said, m.said, CASE WHEN m.kind = 'fact' THEN now() END
+           m.failure_class, m.failure_text, m.said, m.said, m.said, length(m.said), m.said,
+           CASE WHEN m.kind = 'fact' THEN now() END
     FROM tenants t
     JOIN (VALUES ('acme', 1, 'episode', 1, 'active', NULL, NULL, NULL),
                  ('acme', 2, 'fact', 1, 'failed', 'E1', 'of a fact', 'x'),
                  ('acme', 3, 'episode', 3, 'failed', 'E2', 'spoken for', NULL),
                  ('acme', 4, 'episode', 4, 'active', NULL, NULL, NULL),
-                 ('globex', 1, 'episode', 1, 'failed', NULL, NULL, NULL))
+                 ('globex', 1, 'episode', 1, 'failed', NULL, 'of a message', NULL))
         AS m (slug, number, kind, message, status, failure_class, failure_text, said) ON m.slug = t.slug;
     INSERT INTO memory_jobs (tenant_id, job_type, subject_id, day, correlation_id)
     VALUES ('10000000-0000-4000-8000-000000000000', 'enrich_and_embed', '00000000-0000-4000-8000-000000000003',
@@ -251,5 +253,5 @@ def test_what_failed_before_there_were_dead_jobs_for_it_has_one_after_the_migrat
     assert rows == [
         ("1", "dead", "E1", "of a fact", "acme"),  # of the message that the fact was found in
         ("3", "pending", None, None, "acme"),  # was there, and speaks for it
-        ("1", "dead", "Failed", "no text", "globex"),
+        ("1", "dead", "Failed", "of a message", "globex"),
     ]
