@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
+from uuid import UUID
 
 import pytest
 
@@ -47,6 +48,10 @@ def failed(deployment: Deployment) -> dict[str, int]:
     )
 
 
+def failure_of(memory: tuple[UUID, UUID]) -> Failure:
+    return Failure.of(*memory, ValueError("no luck"))
+
+
 def retry(pipeline: Pipeline) -> int:
     with pipeline.database.transaction() as connection:
         return len(retry_dead(connection, died_before=database_now(connection), limit=100))
@@ -76,18 +81,18 @@ def test_the_same_memory_marked_as_failed_twice_has_one_dead_job(deployment: Dep
     assert len(rows) == 2
     together = Barrier(2)
 
-    def mark(row: tuple[object, ...]) -> None:
-        failure = Failure.of(*row, ValueError("no luck"))  # type: ignore[arg-type]
+    def mark(row: tuple[UUID, UUID]) -> None:
+        failure = failure_of(row)
         for _ in range(2):
             with pipeline.database.transaction() as connection:
                 together.wait(10)
                 mark_failed(connection, [failure, failure])
 
     with ThreadPoolExecutor(2) as threads:
-        assert list(threads.map(mark, rows)) == [None, None]
+        assert list(threads.map(mark, [(tenant_id, memory_id) for tenant_id, memory_id in rows])) == [None, None]
     assert job_states(deployment.settings) == {"dead": 1}
     with pipeline.database.transaction() as connection:
-        mark_failed(connection, [Failure.of(*row, ValueError("no luck")) for row in rows])
+        mark_failed(connection, [failure_of((tenant_id, memory_id)) for tenant_id, memory_id in rows])
     assert job_states(deployment.settings) == {"dead": 1}
 
 
