@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
 from uuid import UUID
 
 import pytest
@@ -18,6 +17,7 @@ from memory_pipeline.stores.postgres.job_settling import Settled
 from memory_pipeline_tests.defs.conftest import Deployment
 from memory_pipeline_tests.defs.queued import DAY, execute, job_states, post
 from memory_pipeline_tests.defs.test_settling import embed_week, enrich_week, run_week, settle
+from memory_pipeline_tests.local.inspect import until
 
 GREEN = "My favourite colour is green."
 
@@ -74,25 +74,35 @@ def test_what_fails_without_a_job_gets_one_dead_job_of_its_message_however_often
     ) == [("episode", f"ana: {GREEN}", True, True, "ProviderError", 0)]
 
 
-def test_the_same_memory_marked_as_failed_twice_has_one_dead_job(deployment: Deployment, pipeline: Pipeline) -> None:
+def test_a_message_and_its_fact_that_fail_in_two_runs_at_once_and_again_have_one_dead_job(
+    deployment: Deployment, pipeline: Pipeline
+) -> None:
     add_without_jobs(deployment, [GREEN])
     enrich_week(pipeline)
-    rows = execute(deployment.settings, "SELECT tenant_id, memory_id FROM memories ORDER BY kind")
-    assert len(rows) == 2
-    together = Barrier(2)
+    message, fact = [
+        (tenant_id, memory_id)
+        for tenant_id, memory_id in execute(
+            deployment.settings, "SELECT tenant_id, memory_id FROM memories ORDER BY kind"
+        )
+    ]
 
-    def mark(row: tuple[UUID, UUID]) -> None:
-        failure = failure_of(row)
-        for _ in range(2):
-            with pipeline.database.transaction() as connection:
-                together.wait(10)
-                mark_failed(connection, [failure, failure])
+    def mark(memory: tuple[UUID, UUID]) -> None:
+        with pipeline.database.transaction() as connection:
+            mark_failed(connection, [failure_of(memory), failure_of(memory)])
 
-    with ThreadPoolExecutor(2) as threads:
-        assert list(threads.map(mark, [(tenant_id, memory_id) for tenant_id, memory_id in rows])) == [None, None]
+    def waits_for_the_other() -> bool:
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        return marking.done() or execute(deployment.settings, waiting) == [(1,)]
+
+    with ThreadPoolExecutor(1) as threads, pipeline.database.transaction() as connection:
+        mark_failed(connection, [failure_of(fact)])
+        marking = threads.submit(mark, message)
+        until(waits_for_the_other, "the other run has come so far")
+    marking.result()
+    assert failed(deployment) == {"episode": 1, "fact": 1}
     assert job_states(deployment.settings) == {"dead": 1}
-    with pipeline.database.transaction() as connection:
-        mark_failed(connection, [failure_of((tenant_id, memory_id)) for tenant_id, memory_id in rows])
+    mark(fact)
+    mark(message)
     assert job_states(deployment.settings) == {"dead": 1}
 
 
