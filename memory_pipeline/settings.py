@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     worker_health_check_interval_ms: int = Field(
         60_000, ge=1000, description="Time between a worker's health lines in the log."
     )
-    job_retention_days: int = Field(3, ge=0, description="How long completed jobs are kept; dead ones stay.")
+    job_retention_days: int = Field(3, ge=1, description="How long completed jobs are kept; dead ones stay.")
     access_log_retention_days: int = Field(
         365, ge=0, le=36_500, description="How long it is kept who was answered when, in the exports too; 0: for ever."
     )

@@ -19,7 +19,7 @@ from memory_pipeline.stages.relate import relate
 from memory_pipeline.stores.postgres.database import Connection
 from memory_pipeline.stores.postgres.due import keys_of, named_and_facts
 from memory_pipeline.stores.postgres.jobs import ClaimedJob, NewJob, enqueue
-from memory_pipeline.stores.postgres.replays import refused_write
+from memory_pipeline.stores.postgres.replays import is_written, refused_write
 from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.worker.outcomes import Done, Failed, Handle, Outcome, Waits
@@ -97,7 +97,13 @@ def stage_handlers(
 
 
 def _write_refused(pipeline: Pipeline, cache: ConversationCache, job: ClaimedJob) -> Outcome:
+    if is_written(job.payload):  # and its worker died before it could say so
+        return Done()
     entry = refused_write(job.payload)
+    if (entry.tenant_id, entry.entry_id) != job.key:
+        # A row of this ledger is written by whoever may write as its tenant; its payload must not reach another one.
+        text = "the request it holds belongs to another tenant or another job: it is not written."
+        return Failed("WrongTenant", text, retry=False)
 
     def write_entry(entry: BufferedWrite) -> int:
         return write_buffered(pipeline.database, cache, entry, with_jobs=True).inserted

@@ -118,7 +118,9 @@ def test_a_job_that_wants_to_exit_the_interpreter_fails_like_any_other(bench: Be
 
 
 def test_a_job_that_no_worker_knows_how_to_do_is_dead_and_says_so(bench: Bench) -> None:
-    well, unknown = bench.ledger.add(3), bench.ledger.add(1, job_type="erase")
+    well, unknown = bench.ledger.add(3), bench.ledger.add()
+    with bench.ledger.database.transaction() as connection:  # a newer release may add what this one refuses to
+        connection.execute("UPDATE memory_jobs SET job_type = 'erase' WHERE job_id = %s", [unknown[0].job_id])
     with bench.worker(Recorder()):
         bench.check(well + unknown, dead=unknown)
     assert (bench.row(unknown[0]).error_class, bench.row(unknown[0]).attempts) == ("NoHandler", 1)

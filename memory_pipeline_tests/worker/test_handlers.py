@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from memory_pipeline.model.errors import ProviderUnavailableError
-from memory_pipeline.model.jobs import JobKey, JobType
+from memory_pipeline.model.jobs import HANDLED_TYPES, JobKey, JobType
 from memory_pipeline.model.records import FactDraft, Turn
 from memory_pipeline.providers.base import Vectors
 from memory_pipeline.providers.local_enricher.enricher import LocalEnricher
@@ -293,6 +293,7 @@ def test_slots_that_write_many_indexes_at_once_never_wait_for_each_others_connec
 def test_the_handlers_that_do_nothing_answer_for_every_type_of_the_stages(bench: Bench) -> None:
     with Pipeline(bench.settings) as pipeline, RedisManager(str(bench.settings.redis_url)) as redis:
         types = set(stage_handlers(pipeline, redis, lambda *_: None).job_types)
+    assert types == set(HANDLED_TYPES), "no other type is taken on"
     assert set(no_op_handlers().job_types) == types - {"replay_write"}
     keys = bench.ledger.add(5, job_type="index") + bench.ledger.add(5, job_type="enrich_and_embed")
     with Worker(bench.settings, lambda _pipeline, _redis: no_op_handlers()):
