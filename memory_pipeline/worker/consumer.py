@@ -19,15 +19,25 @@ import structlog
 
 from memory_pipeline import metrics
 from memory_pipeline.failpoints import reached
-from memory_pipeline.model.errors import BusyError, MemoryPipelineError, StoreUnavailableError
+from memory_pipeline.model.errors import BusyError, StoreUnavailableError
 from memory_pipeline.model.jobs import JobKey, RetryPolicy
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_signal import JobSignal
-from memory_pipeline.stores.postgres.jobs import ClaimedJob, Failure, claim_keys, claim_next, fail, finish, release
+from memory_pipeline.stores.postgres.jobs import (
+    ClaimedJob,
+    Failure,
+    claim_keys,
+    claim_next,
+    fail,
+    finish,
+    lock_claims,
+    release,
+)
 from memory_pipeline.stores.redis.stream import Delivery, JobStream
 from memory_pipeline.worker.handlers import Handlers
 from memory_pipeline.worker.leases import Leases
 from memory_pipeline.worker.outcomes import Done, Failed, Outcome, Waits, work_through
+from memory_pipeline.worker.turns import take_turns
 
 log = structlog.get_logger(__name__)
 
@@ -81,23 +91,26 @@ class Consumer:
         self._took_over_at = 0.0
 
     def run(self) -> None:
-        """Work until told to stop. A store that is away costs a pause, never the thread."""
-        told = False
+        """Work until told to stop. Neither a store that is away nor a turn that fails ends the thread."""
         with JobSignal(self._database.url) as signal:
-            while not self._stop.is_set():
-                try:
-                    if not self._handlers.switched_on():
-                        self._stop.wait(self._options.poll)
-                        continue
-                    self._turn(signal)
-                    told = False
-                except MemoryPipelineError as error:
-                    if not told:
-                        log.warning("worker_waits", consumer=self.name, error=type(error).__name__, message=str(error))
-                    told = True
-                    self._stop.wait(_AWAY_SECONDS)
+
+            def start_anew() -> None:
+                # The entries stay in the group, and whoever takes over what is idle has them again.
+                self._delivered = []
+                signal.close()
+
+            take_turns(
+                lambda: self._turn(signal),
+                self._stop,
+                name=self.name,
+                away_seconds=_AWAY_SECONDS,
+                start_anew=start_anew,
+            )
 
     def _turn(self, signal: JobSignal) -> None:
+        if not self._handlers.switched_on():
+            self._stop.wait(self._options.poll)
+            return
         if not self._delivered:
             try:
                 self._delivered = self._read()
@@ -211,6 +224,9 @@ class Consumer:
             if isinstance(outcome, Waits):
                 waiting[outcome.seconds].append(job)
         with self._database.transaction() as connection:
+            if bool(done) + bool(failures) + len(waiting) > 1:
+                # Otherwise two slots or a heartbeat might each hold what the other waits for.
+                lock_claims(connection, jobs)
             finished = finish(connection, done) if done else set()
             states = fail(connection, failures, self._options.retries) if failures else {}
             released = {

@@ -17,6 +17,7 @@ from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.jobs import JobKey, heartbeat_interval
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.jobs import ClaimedJob, heartbeat
+from memory_pipeline.worker.turns import places_of
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +90,9 @@ class Leases:
         except MemoryPipelineError as error:
             # The leases may end; then others take the jobs, and what is finished here late is discarded.
             log.warning("leases_not_renewed", jobs=len(claims), error=type(error).__name__, message=str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - without this thread every claim of the worker would end
+            log.error("leases_not_renewed", jobs=len(claims), error=places_of(error))
             return False
         # What was finished meanwhile is not lost: only what is still held here counts.
         with self._lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,10 +15,9 @@ from memory_pipeline.model.errors import (
     StoreUnavailableError,
 )
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.worker.turns import places_of
 
 log = structlog.get_logger(__name__)
-
-_PLACES = 4
 
 
 class Done(NamedTuple):
@@ -59,7 +57,7 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
     if stopped():
         return [Waits(0.0, "the worker stops")] * len(jobs)
     try:
-        outcomes = list(handle(jobs))
+        return _answers(handle, jobs)
     except StoreUnavailableError as error:
         return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
     except ProviderUnavailableError as error:
@@ -73,8 +71,15 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
         log.warning("batch_split", jobs=len(jobs), error=type(error).__name__)
         middle = len(jobs) // 2
         return work_through(handle, jobs[:middle], stopped) + work_through(handle, jobs[middle:], stopped)
+
+
+def _answers(handle: Handle, jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+    outcomes = list(handle(jobs))
     if len(outcomes) != len(jobs):
-        raise AssertionError(f"a handler answered {len(outcomes)} outcomes for {len(jobs)} jobs")
+        raise MemoryPipelineError(
+            f"the handler of {jobs[0].job_type} answered {len(outcomes)} outcomes for {len(jobs)} jobs: a mistake of "
+            "this program. Mend it, then retry the jobs."
+        )
     return outcomes
 
 
@@ -93,7 +98,7 @@ def _away(
     start = secrets.randbelow(len(jobs) - size + 1)
     part, others = jobs[start : start + size], [*jobs[:start], *jobs[start + size :]]
     try:
-        taken = list(handle(part))
+        taken = _answers(handle, part)
     except (StoreUnavailableError, ProviderUnavailableError, BusyError):
         return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
     except (Exception, SystemExit):  # noqa: BLE001 - it is there; whose fault that is, is found by halving
@@ -106,10 +111,6 @@ def _away(
 def _failure(error: BaseException, job: ClaimedJob) -> Failed:
     """Say why a job failed. The text of a foreign error may quote a message, so only its place is told."""
     name = type(error).__name__
-    if isinstance(error, MemoryPipelineError):
-        text = str(error)
-    else:
-        places = [f"{frame.name} ({frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)][-_PLACES:]
-        text = f"{name} in {' < '.join(reversed(places))}"
+    text = str(error) if isinstance(error, MemoryPipelineError) else places_of(error)
     log.warning("job_failed", job_id=str(job.job_id), tenant_id=str(job.tenant_id), error=name, text=text)
     return Failed(name, text, retry=True)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import psycopg
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from memory_pipeline.local.redis import RedisServer
 from memory_pipeline.model.errors import (
@@ -17,11 +21,15 @@ from memory_pipeline.model.errors import (
     StoreUnavailableError,
 )
 from memory_pipeline.model.jobs import JobKey, JobType, StreamedJob
-from memory_pipeline.stores.postgres.jobs import ClaimedJob
+from memory_pipeline.stores.postgres.jobs import ClaimedJob, claim_keys
 from memory_pipeline.stores.redis.keys import JOBS_KEY
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.stores.redis.stream import JobStream
-from memory_pipeline.worker.outcomes import Done, Handle, Outcome
+from memory_pipeline.worker import consumer
+from memory_pipeline.worker.handlers import Handlers
+from memory_pipeline.worker.leases import Leases
+from memory_pipeline.worker.outcomes import Done, Failed, Handle, Outcome, Waits
+from memory_pipeline.worker.process import _options
 from memory_pipeline_tests.faults.proxy import TcpProxy
 from memory_pipeline_tests.local.inspect import until
 from memory_pipeline_tests.worker.support import ALL_TYPES, MAX_ATTEMPTS, Bench, Gate, Recorder, count_of
@@ -327,20 +335,71 @@ def test_entries_read_while_postgres_is_away_are_worked_on_when_it_is_back(bench
     assert set(recorder.seen.values()) == {1}
 
 
-def test_a_handler_that_answers_too_little_ends_its_worker_and_not_the_jobs(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended: list[type[BaseException]] = []
-    monkeypatch.setattr(threading, "excepthook", lambda arguments: ended.append(arguments.exc_type))
-
+def test_jobs_of_a_handler_that_answers_too_little_fail_and_say_so(bench: Bench) -> None:
     def forgetful(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
         return [Done()] * (len(jobs) - 1)
 
     keys = bench.ledger.add(2)
-    with bench.worker(forgetful, worker_max_concurrent_jobs=1) as worker:
-        until(lambda: ended == [AssertionError], "the slot has ended")
-        with pytest.raises(MemoryPipelineError, match="consumer-0"):
-            worker.require_running()
-    bench.ledger.end_leases()
-    with bench.worker(Recorder()):
+    with bench.worker(forgetful, worker_max_concurrent_jobs=1):
+        bench.check(keys, dead=keys)
+    assert {row.error_class for row in bench.ledger.rows().values()} == {"MemoryPipelineError"}
+
+
+def test_a_slot_goes_on_after_what_nobody_expected(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claims in hand end with their leases; entries go to whoever takes over what is idle."""
+    failures: list[int] = []
+
+    def fail_twice(*arguments: Any) -> list[ClaimedJob]:
+        if len(failures) < 2:
+            failures.append(1)
+            raise psycopg.DataError("what nobody expected")
+        return claim_keys(*arguments)
+
+    monkeypatch.setattr(consumer, "claim_keys", fail_twice)
+    keys = bench.ledger.add(3)
+    with capture_logs() as lines, bench.worker(Recorder(), worker_max_concurrent_jobs=1) as worker:
         bench.check(keys)
+        worker.require_running()
+    said = [line for line in lines if line["event"] == "worker_turn_failed"]
+    assert [line["in_a_row"] for line in said][:1] == [1]
+    assert "DataError in fail_twice" in said[0]["error"]
+    assert "nobody expected" not in repr(lines)
+
+
+def test_a_batch_that_ends_in_several_ways_and_a_heartbeat_never_wait_in_a_circle(bench: Bench) -> None:
+    # Finished before another fails, the last in order would be held while the first is waited for.
+    kinds: list[Outcome] = [Failed("TestError", "no luck", retry=True), Waits(0.0, "not yet"), Done()]
+    bench.ledger.add(30)
+    claims = sorted(bench.ledger.claim(), key=lambda claim: claim.key)
+    ends = [kinds[place * 3 // len(claims)] for place in range(len(claims))]
+    with (
+        RedisManager(bench.redis_url) as manager,
+        bench.ledger.connection() as holder,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        slot = consumer.Consumer(
+            "slot",
+            bench.ledger.database,
+            JobStream(manager),
+            Handlers({}),
+            Leases(bench.ledger.database, 1000),
+            _options(bench.settings),
+            threading.Event(),
+        )
+        holder.execute("SELECT FROM memory_jobs WHERE job_id = %s FOR UPDATE", [claims[15].job_id])
+        renewing = threads.submit(bench.ledger.heartbeat, claims)
+        until(lambda: waiting_for_locks(bench) == 1, "the heartbeat holds the first half and waits")
+        telling = threads.submit(slot._tell, claims, ends)
+        until(lambda: waiting_for_locks(bench) == 2, "the outcomes wait")
+        holder.rollback()
+        assert renewing.result(20) == {claim.key for claim in claims}
+        telling.result(20)
+    states = Counter(bench.states().values())
+    assert states == {"completed": 10, "failed": 10, "pending": 10}
+
+
+def waiting_for_locks(bench: Bench) -> int:
+    with bench.ledger.connection() as connection:
+        return connection.execute(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ).rowcount

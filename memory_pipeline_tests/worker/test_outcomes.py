@@ -172,6 +172,9 @@ def test_once_stopped_nothing_more_is_begun() -> None:
     assert {outcome.seconds for outcome in outcomes[2:] if isinstance(outcome, Waits)} == {0.0}
 
 
-def test_a_handler_that_answers_for_too_few_jobs_is_a_mistake_of_the_program() -> None:
-    with pytest.raises(AssertionError, match="1 outcomes for 2 jobs"):
-        work_through(lambda _jobs: [Done()], [job(0), job(1)], never)
+def test_a_handler_that_answers_for_too_few_jobs_fails_them_with_a_sentence() -> None:
+    outcomes = work_through(lambda jobs: [Done()] * (len(jobs) - 1), [job(0), job(1)], never)
+    text = (
+        "the handler of index answered 0 outcomes for 1 jobs: a mistake of this program. Mend it, then retry the jobs."
+    )
+    assert outcomes == [Failed("MemoryPipelineError", text, retry=True)] * 2
