@@ -42,6 +42,8 @@ from memory_pipeline.worker.turns import take_turns
 log = structlog.get_logger(__name__)
 
 _AWAY_SECONDS = 1.0
+_IN_HAND_SECONDS = 5.0
+"""How long a job waits whose time is over, but that a slot of this process still works on: for another process."""
 _FIRST_COUNT = 8
 """How many jobs a consumer takes at first, and while jobs are about that may end it; doubled with each full batch.
 
@@ -178,6 +180,7 @@ class Consumer:
 
     def _work(self, claims: Sequence[ClaimedJob]) -> None:
         reached("after_claim")
+        claims = self._without_those_in_hand(claims)
         by_type = defaultdict(list)
         for claim in claims:
             by_type[claim.job_type].append(claim)
@@ -192,10 +195,21 @@ class Consumer:
                     if handle is None:
                         outcomes: Sequence[Outcome] = [_no_handler(job) for job in jobs]
                     else:
-                        outcomes = work_through(handle, jobs, self._stop.is_set)
+                        with self._leases.working(timeout):
+                            outcomes = work_through(handle, jobs, self._stop.is_set)
                     reached("after_work")
                     self._settle(jobs, outcomes)
                 metrics.job_seconds.labels(job_type).observe(time.monotonic() - started)
+
+    def _without_those_in_hand(self, claims: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+        """Give back what another slot of this process still works on: a job that hangs must not take one by one."""
+        in_hand = self._leases.in_hand(claims)
+        if not in_hand:
+            return claims
+        with self._database.transaction() as connection:
+            release(connection, in_hand, delay_seconds=_IN_HAND_SECONDS)
+        log.warning("jobs_still_in_hand", consumer=self.name, jobs=[str(job.job_id) for job in in_hand[:10]])
+        return [claim for claim in claims if claim not in in_hand]
 
     def _settle(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
         """Tell the ledger, and go on trying while Postgres is away: the work is done, and the claims may still hold."""

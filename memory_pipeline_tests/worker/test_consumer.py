@@ -118,18 +118,19 @@ def test_jobs_wait_for_what_is_away_and_lose_no_attempt(bench: Bench, error: typ
 def test_a_late_finish_is_discarded(bench: Bench) -> None:
     gate, turns = Gate(), []
 
-    def first_hangs(jobs: Sequence[ClaimedJob]) -> None:
+    def hang(jobs: Sequence[ClaimedJob]) -> None:
         turns.append(jobs[0].claim_token)
-        if len(turns) == 1:
-            gate.wait()
+        gate.wait()
 
     discarded = count_of("memory_jobs_ended_total", job_type="index", outcome="discarded")
     (key,) = bench.ledger.add(1)
     # No renewal takes place: the test says when the lease ends.
-    with bench.worker(Recorder(first_hangs), worker_lease_ms=100_000):
+    options = {"worker_lease_ms": 100_000, "worker_max_concurrent_jobs": 1}
+    with bench.worker(Recorder(hang), **options):
         assert gate.reached.wait(10)
-        bench.ledger.end_leases()
-        bench.rest()
+        with bench.worker(Recorder(lambda jobs: turns.append(jobs[0].claim_token)), **options):
+            bench.ledger.end_leases()
+            bench.rest()
         gate.open()
         until(
             lambda: count_of("memory_jobs_ended_total", job_type="index", outcome="discarded") == discarded + 1,
@@ -151,20 +152,42 @@ def test_a_job_whose_worker_never_answered_comes_alone(bench: Bench) -> None:
         assert [claim.key] in recorder.batches
 
 
-def test_a_job_over_its_time_out_goes_to_another_slot(bench: Bench) -> None:
-    gate, turns = Gate(), Counter[bool]()
-
-    def first_hangs(jobs: Sequence[ClaimedJob]) -> None:
-        turns[True] += 1
-        if turns[True] == 1:
-            gate.wait()
-
+def test_a_job_over_its_time_out_goes_to_another_worker(bench: Bench) -> None:
+    gate = Gate()
     (key,) = bench.ledger.add(1)
-    with bench.worker(Recorder(first_hangs), worker_job_timeout_ms=200):
-        bench.rest()
+    with bench.worker(Recorder(lambda _jobs: gate.wait()), worker_job_timeout_ms=200):
+        assert gate.reached.wait(10)
+        with bench.worker(Recorder()):
+            bench.rest()
         gate.open()
     bench.check([key])
     assert (bench.row(key).attempts, bench.row(key).error_class) == (2, "LeaseExpired")
+
+
+@pytest.mark.parametrize("through", ["stream", "postgres"])
+def test_a_job_that_hangs_takes_one_slot_of_a_worker_and_no_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
+    monkeypatch.setattr(consumer, "_IN_HAND_SECONDS", 0.05)
+    gate, turns = Gate(), Counter[str]()
+
+    def hang(jobs: Sequence[ClaimedJob]) -> None:
+        if any(job.payload for job in jobs):
+            turns["hung"] += 1
+            gate.wait()
+
+    (hung,) = bench.ledger.add(1, payload={"hangs": 1})
+    redis_url = bench.redis_url if through == "stream" else "redis://127.0.0.1:1/0"
+    options = {"worker_job_timeout_ms": 200, "worker_max_concurrent_jobs": 2, "redis_url": redis_url}
+    with capture_logs() as lines, bench.worker(Recorder(hang), **options):
+        assert gate.reached.wait(10)
+        until(lambda: any(line["event"] == "jobs_still_in_hand" for line in lines), "it was claimed again")
+        well = bench.ledger.add(5)
+        until(lambda: all(bench.row(key).state == "completed" for key in well), "the other slot works")
+        assert turns["hung"] == 1
+        assert bench.row(hung).attempts <= 2  # given back as often as it was claimed
+        gate.open()
+        bench.check([hung, *well])
 
 
 def test_a_stop_finishes_what_is_in_work_and_gives_back_what_was_not_begun(bench: Bench) -> None:
