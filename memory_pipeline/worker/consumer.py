@@ -36,7 +36,7 @@ from memory_pipeline.stores.postgres.jobs import (
 from memory_pipeline.stores.redis.stream import Delivery, JobStream
 from memory_pipeline.worker.handlers import Handlers
 from memory_pipeline.worker.leases import Leases
-from memory_pipeline.worker.outcomes import Done, Failed, Outcome, Waits, work_through
+from memory_pipeline.worker.outcomes import NO_HANDLER_SECONDS, Done, Failed, Outcome, Waits, work_through
 from memory_pipeline.worker.turns import take_turns
 
 log = structlog.get_logger(__name__)
@@ -193,10 +193,11 @@ class Consumer:
                 started = time.monotonic()
                 with self._leases.holding(jobs, timeout):
                     if handle is None:
+                        log.warning("jobs_of_unknown_type", job_type=job_type, jobs=len(jobs))
                         outcomes: Sequence[Outcome] = [_no_handler(job) for job in jobs]
                     else:
                         with self._leases.working(timeout):
-                            outcomes = work_through(handle, jobs, self._stop.is_set)
+                            outcomes = work_through(handle, jobs, self._stop.is_set, self._handlers.providers_answer)
                     reached("after_work")
                     self._settle(jobs, outcomes)
                 metrics.job_seconds.labels(job_type).observe(time.monotonic() - started)
@@ -275,4 +276,5 @@ class Consumer:
 
 
 def _no_handler(job: ClaimedJob) -> Outcome:
-    return Failed("NoHandler", f"this worker knows no work of type {job.job_type}.", retry=False)
+    """Leave it to others: while releases change, a worker of the older one sees jobs that only the newer one knows."""
+    return Waits(NO_HANDLER_SECONDS, f"this worker knows no work of type {job.job_type}")

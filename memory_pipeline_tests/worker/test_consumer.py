@@ -92,11 +92,18 @@ def test_a_job_that_wants_to_exit_the_interpreter_fails_like_any_other(bench: Be
     assert bench.row(bad[0]).error_class == "SystemExit"
 
 
-def test_a_job_that_no_worker_knows_how_to_do_is_dead_and_says_so(bench: Bench) -> None:
+def test_a_job_that_this_worker_does_not_know_waits_for_one_that_does(bench: Bench) -> None:
+    waits = count_of("memory_jobs_ended_total", job_type="erase", outcome="waits")
     well, unknown = bench.ledger.add(3), bench.ledger.add(1, job_type="erase")
     with bench.worker(Recorder()):
-        bench.check(well + unknown, dead=unknown)
-    assert (bench.row(unknown[0]).error_class, bench.row(unknown[0]).attempts) == ("NoHandler", 1)
+        until(
+            lambda: count_of("memory_jobs_ended_total", job_type="erase", outcome="waits") == waits + 1, "it was seen"
+        )
+        until(lambda: all(bench.row(key).state == "completed" for key in well), "the others are done")
+        assert (bench.row(unknown[0]).state, bench.row(unknown[0]).attempts) == ("pending", 0)
+    bench.ledger.make_due()
+    with bench.worker({"erase": Recorder()}):
+        bench.check(well + unknown)
 
 
 @pytest.mark.parametrize("error", [StoreUnavailableError, ProviderUnavailableError, BusyError])
