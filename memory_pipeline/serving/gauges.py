@@ -34,8 +34,10 @@ _writer_ages = _WriterAges()
 
 
 def sample_gauges(database: Database, exports_root: Path) -> None:
-    """Set the gauges of queue, relay, writers, audit and export. Raises StoreUnavailableError where Postgres is away; the age of
-    the export is known all the same."""
+    """Set the gauges of queue, relay, writers, audit and export.
+
+    Raises StoreUnavailableError where Postgres is away; the age of the export is known all the same.
+    """
     metrics.export_age_seconds.set(_export_age(exports_root))
     with database.transaction() as connection:
         stats = job_stats(connection)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
+from uuid import uuid4
+
+import structlog
 
 from memory_pipeline.model.errors import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
 from memory_pipeline.model.flags import Flag, switched_off
 from memory_pipeline.model.jobs import JobType
 from memory_pipeline.model.limits import Requester
-from memory_pipeline.model.records import BufferedWrite
+from memory_pipeline.model.records import BufferedWrite, Role, Turn
 from memory_pipeline.model.window import NamedMemories, NamedMemory
 from memory_pipeline.serving.buffering import write_refused
 from memory_pipeline.serving.messages import write_buffered
@@ -24,6 +28,9 @@ from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.worker.outcomes import Done, Failed, Handle, Outcome, Waits
 
+log = structlog.get_logger(__name__)
+
+_PLAIN_TEXT = "The weather is fine today."
 _LIMITED = "the tenant or user is over a rate limit"
 
 HELD_SECONDS = 0.2
@@ -38,12 +45,18 @@ def _always() -> bool:
     return True
 
 
+def _unknown() -> bool:
+    return False
+
+
 class Handlers(NamedTuple):
     """The handlers of one process, by type of job."""
 
     by_type: Mapping[JobType, Handle]
     switched_on: Callable[[], bool] = _always
     """Whether jobs may be taken at all; asked before each turn, and answered without delay."""
+    providers_answer: Callable[[], bool] = _unknown
+    """Asks the providers something plain, when they did not answer a job that came alone; False: nobody knows."""
 
     @property
     def job_types(self) -> list[JobType]:
@@ -93,7 +106,28 @@ def stage_handlers(
             "detect_relations": detect_relations,
         },
         switched_on=lambda: not flags.off(),
+        providers_answer=lambda: _providers_answer(pipeline),
     )
+
+
+def _providers_answer(pipeline: Pipeline) -> bool:
+    """Whether both take a plain sentence at this moment. Which of them did not answer a job is not known here."""
+    turn = Turn(
+        message_id=uuid4(),
+        conversation_id=uuid4(),
+        role=Role.USER,
+        speaker="Ana",
+        content=_PLAIN_TEXT,
+        sent_at=datetime.now(UTC),
+    )
+    try:
+        pipeline.enricher.enrich(turn)
+        pipeline.embedder.embed([_PLAIN_TEXT])
+    # A plugin may raise anything; one that refuses such a sentence says nothing about the job.
+    except Exception as error:  # noqa: BLE001
+        log.info("providers_do_not_answer", error=type(error).__name__)
+        return False
+    return True
 
 
 def _write_refused(pipeline: Pipeline, cache: ConversationCache, job: ClaimedJob) -> Outcome:

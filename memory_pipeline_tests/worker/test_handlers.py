@@ -205,6 +205,23 @@ def test_jobs_wait_for_an_embedder_that_is_away_and_lose_no_attempt(desk: Desk) 
     assert attempts(desk, keys) == {1}
 
 
+def test_a_message_that_no_embedder_answers_is_dead_in_the_end_though_it_comes_alone(desk: Desk) -> None:
+    class TimesOut(HashedEmbedder):
+        def embed(self, texts: Sequence[str]) -> Vectors:
+            if any("Lisbon" in text for text in texts):
+                raise ProviderUnavailableError("it did not answer in time.")
+            return super().embed(texts)
+
+    desk.embedder = TimesOut()
+    desk.speech.say("I live in Lisbon.")
+    keys = desk.jobs()
+    with desk.worker():
+        desk.bench.check(keys, dead=keys)
+    row = desk.bench.row(keys[0])
+    assert (row.attempts, row.error_class) == (MAX_ATTEMPTS, "ProviderUnavailableError")
+    assert row.error_text == "it did not answer in time."
+
+
 def test_jobs_wait_for_chroma_and_lose_no_attempt(desk: Desk, chroma_url: str) -> None:
     with TcpProxy(chroma_url) as proxy, desk.worker(chroma_url=proxy.url):
         desk.speech.say("I live in Lisbon.")

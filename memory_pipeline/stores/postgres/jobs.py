@@ -194,6 +194,15 @@ def heartbeat(connection: Connection, claims: Sequence[ClaimedJob], lease_second
     return _keys(connection, "jobs_heartbeat", _tokens(claims) | {"lease_seconds": lease_seconds})
 
 
+def lock_claims(connection: Connection, claims: Sequence[ClaimedJob]) -> None:
+    """Lock the jobs whose claim still holds, in the one order of the ledger.
+
+    For a transaction that ends a batch in more than one way: each of the functions below locks its own part in order,
+    and a part that comes later may hold what a heartbeat locked first.
+    """
+    connection.execute(sql(PACKAGE, "jobs_lock_claims"), _tokens(claims))
+
+
 def finish(connection: Connection, claims: Sequence[ClaimedJob]) -> set[JobKey]:
     """Mark jobs completed; return those whose claim still held. The others are not the caller's any more."""
     return _keys(connection, "jobs_finish", _tokens(claims))
