@@ -19,6 +19,7 @@ from memory_pipeline.local.chroma import ChromaServer
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, StoreUnavailableError
 from memory_pipeline.model.ids import parse_vector_id, vector_id
 from memory_pipeline.stores.chroma import (
+    ChromaRefusedError,
     ChromaStore,
     CollectionLostError,
     VectorBatch,
@@ -186,7 +187,7 @@ def test_a_refusal_names_the_server_and_the_reason(store: ChromaStore, collectio
 
 
 def test_a_request_too_large_is_an_error_and_not_a_loss(store: ChromaStore, collection: UUID) -> None:
-    with pytest.raises(StoreUnavailableError, match=r"(?i)payload too large"):
+    with pytest.raises(ChromaRefusedError, match=r"(?i)payload too large"):
         store.add(collection, batch((ADA, [1, 0], metadata()), documents=["x" * 45_000_000]))
     assert store.count(collection) == 0
 
