@@ -9,11 +9,14 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
+from uuid import UUID
+
+from memory_pipeline.model.ids import vector_id
 
 
 class Request(NamedTuple):
@@ -38,6 +41,23 @@ Script = Callable[[Request], Answer | None]
 def failing(_request: Request) -> Answer:
     """Chroma's answer where its disk is full."""
     return error(500, "InternalError", "error returned from database: (code: 13) database or disk is full")
+
+
+def failing_for(collection: UUID) -> Script:
+    """Every request to this collection alone fails, as where one of its files is damaged."""
+    return lambda request: failing(request) if str(collection) in request.path else None
+
+
+def refusing(memories: Collection[UUID]) -> Script:
+    """Writes that hold a vector of one of these memories are refused, those without are not."""
+    ids = [vector_id(memory_id, 0).encode() for memory_id in memories]
+
+    def answer(request: Request) -> Answer | None:
+        if request.path.endswith(("/add", "/upsert")) and any(memory in request.body for memory in ids):
+            return error(400, "InvalidArgumentError", "no such vector is wanted")
+        return None
+
+    return answer
 
 
 def error(status: int, name: str, message: str) -> Answer:
