@@ -57,6 +57,9 @@ def stage_handlers(
     `detector` is the plugin that looks for relations, so that its rate limit holds where it costs money; None is the
     ordering of facts in time that is built in, which costs nothing and has no limit.
     """
+    # A Chroma that hangs must be noticed before the jobs' own time is over: they wait, and lose no attempt.
+    job_seconds = pipeline.settings.worker_job_timeout_ms / 1000
+    pipeline.chroma_timeout_seconds = min(pipeline.chroma_timeout_seconds, max(1.0, job_seconds / 3))
     cache = ConversationCache(redis)
     flags, limits, held = pipeline.flags, pipeline.rate_limits, GrowingWaits()
 

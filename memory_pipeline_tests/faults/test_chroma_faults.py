@@ -114,6 +114,9 @@ def test_a_full_disk_of_chroma_makes_jobs_wait_and_not_fail(
                 time.sleep(8)
                 waiting = {row.state for row in rig.ledger.rows().values()} & {"pending", "processing"}
                 rest.unlink()
+                # Without that its writes hang, or are told as done and are not (1.5.9).
+                chroma.stop()
+                chroma.start()
             assert waiting, "the disk was not full: nothing waited"
             rig.check(seconds=120)
             assert {row.state for row in rig.ledger.rows().values()} == {"completed"}
@@ -121,6 +124,25 @@ def test_a_full_disk_of_chroma_makes_jobs_wait_and_not_fail(
         finally:
             rig.close()
             chroma.stop()
+
+
+def test_chroma_that_hangs_for_longer_than_jobs_may_take_makes_them_wait_and_not_fail(
+    postgres_server: PostgresServer, redis_server: RedisServer, chroma_server: ChromaServer, server_folder: Path
+) -> None:
+    rig = make_rig(postgres_server, redis_server, chroma_server.url, "default_database", server_folder)
+    try:
+        rig.worker(MEMORY_WORKER_JOB_TIMEOUT_MS="6000")
+        rig.post(5)
+        rig.rest()
+        chroma_server.running().suspend()
+        rig.post(20)
+        time.sleep(25)
+        chroma_server.running().resume()
+        rig.check(seconds=120)
+        assert {row.state for row in rig.ledger.rows().values()} == {"completed"}
+        assert most_attempts(rig) == 1, "waiting cost an attempt"
+    finally:
+        rig.close()
 
 
 def test_lost_collections_are_built_again_by_workers_with_traffic(
