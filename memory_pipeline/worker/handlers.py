@@ -27,14 +27,13 @@ from memory_pipeline.stores.postgres.replays import is_written, refused_write
 from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.worker.outcomes import Done, Failed, Handle, Outcome, Waits
+from memory_pipeline.worker.waiting import GrowingWaits
 
 log = structlog.get_logger(__name__)
 
 _PLAIN_TEXT = "The weather is fine today."
 _LIMITED = "the tenant or user is over a rate limit"
 
-HELD_SECONDS = 0.2
-"""How long a job waits whose memory another run holds."""
 REFUSED_SECONDS = 300.0
 """How long a job waits whose tenant has not installed the plugin, so that installing it is enough."""
 OFF_SECONDS = 300.0
@@ -71,11 +70,14 @@ def stage_handlers(
     `detector` is the plugin that looks for relations, so that its rate limit holds where it costs money; None is the
     ordering of facts in time that is built in, which costs nothing and has no limit.
     """
+    # A Chroma that hangs must be noticed before the jobs' own time is over: they wait, and lose no attempt.
+    job_seconds = pipeline.settings.worker_job_timeout_ms / 1000
+    pipeline.chroma_timeout_seconds = min(pipeline.chroma_timeout_seconds, max(1.0, job_seconds / 3))
     cache = ConversationCache(redis)
-    flags, limits = pipeline.flags, pipeline.rate_limits
+    flags, limits, held = pipeline.flags, pipeline.rate_limits, GrowingWaits()
 
     def enrich_and_embed(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
-        outcomes = _refresh(pipeline, jobs, timings)
+        outcomes = _refresh(pipeline, jobs, timings, held)
         if not flags.off(Flag.RELATIONS):
             _relate_new_facts(pipeline, jobs, outcomes)
         return outcomes
@@ -199,20 +201,24 @@ def _relate(pipeline: Pipeline, jobs: Sequence[ClaimedJob]) -> None:
     relate(pipeline.database, _memories(jobs), on_changed=ask_for_index)
 
 
-def _refresh(pipeline: Pipeline, jobs: Sequence[ClaimedJob], timings: Timings) -> list[Outcome]:
+def _refresh(pipeline: Pipeline, jobs: Sequence[ClaimedJob], timings: Timings, held: GrowingWaits) -> list[Outcome]:
     report = refresh(pipeline, _memories(jobs), timings=timings)
     by_memory = {(each.memory.tenant_id, each.memory.memory_id): each for each in report.memories}
-    return [_outcome(by_memory.get((job.tenant_id, job.subject_id))) for job in jobs]  # type: ignore[arg-type]
+    return [_outcome(by_memory.get((job.tenant_id, job.subject_id)), job, held) for job in jobs]  # type: ignore[arg-type]
 
 
-def _outcome(refreshed: RefreshedMemory | None) -> Outcome:
+def _outcome(refreshed: RefreshedMemory | None, job: ClaimedJob, held: GrowingWaits) -> Outcome:
     if refreshed is None:
         return Failed("NoSubject", "the job names no memory: it can't be done.", retry=False)
+    if refreshed.state not in (RefreshState.HELD, RefreshState.AWAY):
+        held.forget(job.key)
     match refreshed.state:
         case RefreshState.DONE | RefreshState.UNKNOWN:
             return Done()
         case RefreshState.HELD:
-            return Waits(HELD_SECONDS, "another run holds the memory")
+            return Waits(held.next(job.key), "another run holds the memory")
+        case RefreshState.AWAY:
+            return Waits(held.next(job.key), refreshed.failure_text or "its index can't be written now")
         case RefreshState.OFF:
             return Waits(OFF_SECONDS, switched_off(refreshed.flags))
         case RefreshState.LIMITED:

@@ -20,7 +20,7 @@ from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.jobs import NewJob, enqueue
 from memory_pipeline.stores.redis.manager import RedisManager
-from memory_pipeline.worker import handlers
+from memory_pipeline.worker import handlers, waiting
 from memory_pipeline.worker.handlers import Handlers, no_op_handlers, stage_handlers
 from memory_pipeline.worker.process import Worker
 from memory_pipeline_tests.faults.proxy import TcpProxy
@@ -77,7 +77,7 @@ class Desk:
 
 @pytest.fixture
 def desk(bench: Bench, chroma_url: str, chroma_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr(handlers, "HELD_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "FIRST_SECONDS", 0.05)
     monkeypatch.setattr(handlers, "REFUSED_SECONDS", 0.1)
     urls = bench.ledger.urls
     speech = World(urls.pipeline_url, urls.admin_url)
