@@ -35,7 +35,8 @@ from memory_pipeline.stores.duckdb import generations as folder
 from memory_pipeline.stores.duckdb.generations import TableSummary
 from memory_pipeline.stores.duckdb.marts import marts
 from memory_pipeline.stores.duckdb.publish import ExportReport, current_export, generations, publish_duckdb
-from memory_pipeline.stores.duckdb.query import query, write_result
+from memory_pipeline.stores.duckdb.query import query
+from memory_pipeline.stores.duckdb.writing import write_result
 from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, fill, rewrite
