@@ -9,7 +9,6 @@ from memory_pipeline.local.accounts import reachable_home
 from memory_pipeline.model.errors import ExportError, NoExportError
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stores.duckdb.generations import current_export
-from memory_pipeline.stores.duckdb.overview import tenant_export
 from memory_pipeline.stores.duckdb.query_process import write_answer
 from memory_pipeline.stores.duckdb.questions import questions, worked_question
 from memory_pipeline.stores.duckdb.writing import Format
@@ -48,7 +47,7 @@ def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant:
     exports = exports_folder(load_settings())
 
     def answer() -> bool:
-        path = current_export(exports) if tenant is None else tenant_export(exports, tenant)
+        path = current_export(exports) if tenant is None else _tenant_export(exports, tenant)
         return write_answer(path, statement, format_, max_rows=shown, timeout_seconds=timeout_seconds)
 
     try:
@@ -62,3 +61,9 @@ def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant:
         more = "raise --limit" if limit is not None else "ask for csv, json or parquet to get all"
         err.print(f"only the first {shown:,} rows are shown; {more}")
     return 0
+
+
+def _tenant_export(exports: Path, tenant: str) -> Path:
+    from memory_pipeline.stores.duckdb.overview import tenant_export  # late: it brings NumPy along
+
+    return tenant_export(exports, tenant)

@@ -6,6 +6,7 @@ the kernel's limits it does not.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -69,7 +70,7 @@ def write_answer(path: Path, statement: str, format_: Format, *, max_rows: int |
     if finished.returncode == -signal.SIGALRM:
         raise timed_out(timeout_seconds)
     if finished.returncode == -signal.SIGPIPE:
-        raise BrokenPipeError("nobody reads the answer any more")
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the answer any more")
     try:
         report = msgspec.json.decode(finished.stderr.rpartition(b"\n")[2], type=_Report)
     except msgspec.DecodeError as error:
@@ -81,6 +82,9 @@ def write_answer(path: Path, statement: str, format_: Format, *, max_rows: int |
 
 def main() -> NoReturn:
     """Answer the request on standard input. The program of the process; `write_answer` starts it."""
+    import duckdb  # noqa: F401  # the libraries before the clock starts
+    import pyarrow as pa  # noqa: F401
+
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=_Request)
     _limit_memory()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
