@@ -135,8 +135,7 @@ def answering(
         raise sentence(error) from error
     with connection, _interrupting(connection, timeout_seconds, stopped):
         try:
-            parsed = _single_read(connection, statement)
-            reader = connection.sql(parsed, params=parameters).to_arrow_reader(_BATCH_ROWS)
+            reader = _start(connection, _single_read(connection, statement), parameters)
         except (duckdb.Error, MemoryError) as error:
             raise sentence(error) from error
 
@@ -201,6 +200,12 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
             connection.execute("SET GLOBAL disabled_filesystems = 'LocalFileSystem'")
             connection.execute("SET GLOBAL lock_configuration = true")
     return connection
+
+
+def _start(
+    connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, parameters: Mapping[str, object] | None
+) -> pa.RecordBatchReader:
+    return connection.sql(statement, params=parameters).to_arrow_reader(_BATCH_ROWS)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Format = Literal["table", "csv", "json", "parquet"]
-FORMATS: tuple[Format, ...] = ("table", "csv", "json", "parquet")
 StreamedFormat = Literal["csv", "json", "parquet"]
 _GROUP_ROWS = 122_880  # of a row group of Parquet, or so many bytes
 _GROUP_BYTES = 64 * 1024 * 1024
