@@ -213,7 +213,7 @@ def test_listing_and_verifying_wait_for_the_publisher_where_they_meet_something_
             with pytest.raises(TimeoutError):
                 listed.result(timeout=0.5)
             (exports / "aside").rename(served)
-        assert [one.path for one in listed.result(timeout=60)][0] == served
+        assert listed.result(timeout=60)[0].path == served
         assert problems.result(timeout=60) == []
 
 
