@@ -16,6 +16,7 @@ import pytest
 from memory_pipeline.commands import querying
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores.duckdb import overview
+from memory_pipeline.stores.duckdb.build import read_in_fresh_process
 from memory_pipeline.stores.duckdb.generations import TableSummary, current_export, generations, prune, switch
 from memory_pipeline.stores.duckdb.overview import published_files, verify_exports
 from memory_pipeline.stores.duckdb.publish import LOCK, Scope, publish_duckdb
@@ -191,12 +192,11 @@ def test_generations_that_a_publisher_removes_meanwhile_are_no_problem(
 ) -> None:
     exports = data / "exports"
     old, new = generations(exports)
-    read = overview.read_in_fresh_process
 
     def removed_meanwhile(path: Path) -> dict[str, TableSummary]:
         if path == old:
             prune(exports, 1)
-        return read(path)
+        return read_in_fresh_process(path)
 
     monkeypatch.setattr(overview, "read_in_fresh_process", removed_meanwhile)
     assert overview.verify_exports(exports) == []
@@ -209,7 +209,8 @@ def test_listing_and_verifying_wait_for_the_publisher_where_they_meet_something_
     with ThreadPoolExecutor(2) as threads:
         with locked(exports / LOCK):
             served.rename(exports / "aside")
-            listed, problems = (threads.submit(ask, exports) for ask in (published_files, verify_exports))
+            listed = threads.submit(published_files, exports)
+            problems = threads.submit(verify_exports, exports)
             with pytest.raises(TimeoutError):
                 listed.result(timeout=0.5)
             (exports / "aside").rename(served)
