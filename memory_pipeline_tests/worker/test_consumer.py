@@ -72,7 +72,7 @@ def test_a_poison_job_fails_alone_and_its_neighbours_are_done_at_once(bench: Ben
 
 
 def test_a_batch_that_is_not_split_is_caught(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def whole(handle: Handle, jobs: Sequence[ClaimedJob], _stopped: object) -> Sequence[Outcome]:
+    def whole(handle: Handle, jobs: Sequence[ClaimedJob], *_asked: object) -> Sequence[Outcome]:
         try:
             return handle(jobs)
         except ValueError as error:
@@ -84,7 +84,9 @@ def test_a_batch_that_is_not_split_is_caught(bench: Bench, monkeypatch: pytest.M
 
 
 def test_a_split_that_forgets_a_half_is_caught(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[], bool]) -> Sequence[Outcome]:
+    def half(
+        handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[], bool], *_asked: object
+    ) -> Sequence[Outcome]:
         """Answers that the second half is done where the first one raised."""
         middle = len(jobs) // 2
         return [*work_through(handle, jobs[:middle], stopped), *[Done()] * (len(jobs) - middle)]
