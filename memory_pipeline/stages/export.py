@@ -45,6 +45,7 @@ def export_lake(
         require_table(table, DAILY_TABLES)
     for table in dimensions:
         require_table(table, DIMENSIONS)
+    lake_root.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = Lock()
 
     def counted(rows: int) -> None:

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from memory_pipeline.model.errors import ExportError
-from memory_pipeline.stages.export import export_lake
+from memory_pipeline.settings import load_settings
+from memory_pipeline.stages.export import export_lake, publish
 from memory_pipeline.stores.duckdb.generations import generations, manifest_of, manifest_path
 from memory_pipeline.stores.duckdb.publish import Scope, current_export, publish_duckdb
-from memory_pipeline_tests.conftest import fresh_database
+from memory_pipeline_tests.conftest import Database, fresh_database
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.export_sample import WINDOW, fill, rewrite
 
@@ -195,3 +196,19 @@ def other_groups() -> list[int]:
     if not known:
         pytest.skip("this account is in one group only")
     return known
+
+
+def test_the_lake_is_for_whoever_exports_and_the_group_that_may_open_everything(
+    database: Database, tmp_path: Path
+) -> None:
+    group = grp.getgrgid(other_groups()[0])
+    settings = load_settings(home=tmp_path / "home", export_group=group.gr_name)
+    fill(database.pipeline_url)
+    export_lake(database.pipeline_url, WINDOW, settings.data / "lake")
+    assert stat.S_IMODE((settings.data / "lake").stat().st_mode) == 0o700
+    publish(settings, settings.data / "lake", settings.data / "exports")
+    status = (settings.data / "lake").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o750, group.gr_gid)
+    assert stat.S_IMODE((settings.data / "exports").stat().st_mode) == 0o751
+    publish(load_settings(home=tmp_path / "home"), settings.data / "lake", settings.data / "exports")
+    assert stat.S_IMODE((settings.data / "lake").stat().st_mode) == 0o700
