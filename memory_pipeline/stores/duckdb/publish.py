@@ -187,8 +187,9 @@ def _publish(
     started = perf_counter()
     remove_litter(folder)
     for path in generations(folder):
-        allow(path, readers.mode, readers.group)
-        allow(manifest_path(path), readers.mode, readers.group)
+        for published_file in (path, manifest_path(path)):
+            if published_file.exists():
+                allow(published_file, readers.mode, readers.group)
     served = served_manifest(folder)
     made = _Made(recipe(scope), made_of(manifest), "") if rows is None else _Made(recipe(scope), {}, rows.digest(scope))
     published = served is None or _Made(served.recipe, served.made_of, served.rows_digest) != made
