@@ -48,6 +48,9 @@ class ExportConsumer(BaseModel):
 
     tenant: str | None = Field(None, description="Slug of the one tenant; all of them where there is none.")
     masked: bool = Field(False, description="Without texts, with pseudonyms for ids and names.")
+    group: str | None = Field(
+        None, min_length=1, description="Group of this machine that may open the files; else whoever publishes alone."
+    )
 
 
 class Settings(BaseSettings):
@@ -224,10 +227,16 @@ class Settings(BaseSettings):
     # -- local stack --
     ui_port: int = Field(3000, ge=1, le=65535, description="Dagster UI of `memory-pipeline up`.")
 
-    # -- exports for single consumers --
+    # -- who gets which exports --
     export_consumers: Annotated[dict[ConsumerName, ExportConsumer], NoDecode, BeforeValidator(_parsed)] = Field(
         default_factory=dict,
         description='Who gets a file of their own, as JSON: {"acme": {"tenant": "acme"}, "lab": {"masked": true}}.',
+    )
+    export_group: str | None = Field(
+        None,
+        min_length=1,
+        description="Group that alone may open the file of all tenants and the lake; unset: everyone on the machine "
+        "the file, and only whoever publishes the lake.",
     )
     export_mask_key: SecretStr | None = Field(
         None, min_length=16, description="Secret behind the pseudonyms of masked files: another one, other pseudonyms."
