@@ -130,9 +130,9 @@ def lake_bytes(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.parquet")}
 
 
-def rewrite(root: Path, table: str, day: date, rows: pa.Table) -> None:
-    """Replace a day of a lake by other rows, as an export that found them in Postgres would."""
-    name = f"day={day}/part-0.parquet"
+def rewrite(root: Path, table: str, day: date | None, rows: pa.Table) -> None:
+    """Replace a day (None: all) of a lake's table by other rows, as an export that found them in Postgres would."""
+    name = "part-0.parquet" if day is None else f"day={day}/part-0.parquet"
     path = root / table / name
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(rows, path)

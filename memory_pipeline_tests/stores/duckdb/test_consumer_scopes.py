@@ -61,7 +61,8 @@ def remove_tenant(lake_root: Path, slug: str) -> None:
     path = lake_root / "tenants" / "part-0.parquet"
     rows = pq.read_table(path)
     names = pc.if_else(pc.equal(rows["slug"], slug), "renamed", rows["slug"])
-    pq.write_table(rows.set_column(rows.schema.get_field_index("slug"), rows.schema.field("slug"), names), path)
+    slug_at = rows.schema.get_field_index("slug")
+    rewrite(lake_root, "tenants", None, rows.set_column(slug_at, rows.schema.field("slug"), names))
 
 
 def texts(folder: Path) -> bytes:
@@ -153,7 +154,8 @@ def test_a_new_tenant_of_an_old_name_gets_no_file_of_the_old_one(lake_root: Path
     path = lake_root / "tenants" / "part-0.parquet"
     rows = pq.read_table(path)
     names = pc.if_else(pc.equal(rows["slug"], "acme"), "globex", "acme")
-    pq.write_table(rows.set_column(rows.schema.get_field_index("slug"), rows.schema.field("slug"), names), path)
+    slug_at = rows.schema.get_field_index("slug")
+    rewrite(lake_root, "tenants", None, rows.set_column(slug_at, rows.schema.field("slug"), names))
     new = publish_duckdb(lake_root, exports, 3, {"x": ACME}).consumers["x"].path
     assert generations(new.parent) == [new]
     assert old.name != new.name
