@@ -38,6 +38,7 @@ _DESCRIPTIONS = {
     "summaries": "Weekly summaries, by the day of the first message each rests on.",
     "profiles": "Profiles of users, by the day of the first message each rests on.",
     "jobs": "The ledger of asynchronous work, by the UTC day it was asked for.",
+    "job_days": "Completed jobs that left the ledger, counted by the UTC day they were asked for, type and lag.",
     "audit_findings": "Where stores disagreed with Postgres, by the UTC day of the audit.",
     "events": "The append-only log, by UTC day.",
     "memory_access": "Recall: how each question was answered, without the question, by UTC day.",
@@ -48,6 +49,7 @@ _READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
     "summaries": [facts, memory_relationships, weekly_summaries],
     "profiles": [facts],
     "jobs": ["messages"],
+    "job_days": ["messages"],
     # Days from the facts: a backfill of all daily assets would leave it out with a parent that has none.
     "audit_findings": [facts, consistency_audit],
     "events": ["messages"],
