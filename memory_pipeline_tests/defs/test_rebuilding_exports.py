@@ -61,10 +61,10 @@ def test_days_that_no_run_was_of_are_exported_with_the_days_of_a_run(deployment:
     before = lake_bytes(settings.data / "lake")
     run(*EXPORTS)
     after = lake_bytes(settings.data / "lake")
-    assert after.keys() - before.keys() == {"messages/day=2025-02-09/part-0.parquet"}
-    assert {name for name in before if after[name] != before[name] and not name.startswith(("events/", "jobs/"))} <= {
-        "conversations/part-0.parquet"
+    assert after.keys() - before.keys() == {
+        f"{table}/day=2025-02-09/part-0.parquet" for table in ("messages", "memories")
     }
+    assert {name.split("/")[0] for name in before if after[name] != before[name]} <= {"conversations", "events", "jobs"}
 
 
 @pytest.mark.faults

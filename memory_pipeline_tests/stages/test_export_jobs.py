@@ -52,7 +52,7 @@ def source(database: Urls) -> str:
 
 def execute(database: Urls, statement: str, *values: object) -> list[Any]:
     with psycopg.connect(database.admin_url, options="-c search_path=memory,public -c timezone=UTC") as connection:
-        cursor = connection.execute(statement.encode(), values)
+        cursor = connection.execute(statement.encode(), values or None)
         return cursor.fetchall() if cursor.description else []
 
 
