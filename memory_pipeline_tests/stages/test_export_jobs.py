@@ -172,7 +172,7 @@ def test_relays_that_compact_at_once_count_every_job_once(source: str, database:
 
 
 def test_a_compaction_that_is_undone_counts_nothing(source: str, database: Urls) -> None:
-    with Database(source) as opened, opened.transaction() as connection:
+    with psycopg.connect(source, options="-c search_path=memory,public") as connection:
         assert compact_completed(connection, 3) == 400
         connection.rollback()
     assert execute(database, "SELECT count(*) FROM memory_job_days") == [(0,)]

@@ -159,6 +159,7 @@ COMMENT ON COLUMN audit_findings.problem IS 'What was wrong with it.';
 COMMENT ON COLUMN audit_findings.subject_id IS 'The row it is about.';
 COMMENT ON COLUMN audit_findings.detail IS 'What was expected and found, as JSON.';
 COMMENT ON COLUMN audit_findings.repaired IS 'True where it was put right since.';
+COMMENT ON COLUMN audit_findings.in_all IS 'How many findings of this problem the audit had in this tenant, those that are not listed included.';
 
 COMMENT ON TABLE events IS 'The append-only log: what happened, to what, by whom. Ids, counts and hashes, no text.';
 COMMENT ON COLUMN events.day IS 'UTC day of occurred_at.';

@@ -158,7 +158,8 @@ CREATE TABLE audit_findings (
     problem     VARCHAR NOT NULL,
     subject_id  UUID,
     detail      JSON NOT NULL,
-    repaired    BOOLEAN NOT NULL
+    repaired    BOOLEAN NOT NULL,
+    in_all      BIGINT NOT NULL
 );
 CREATE TABLE events (
     day             DATE NOT NULL,

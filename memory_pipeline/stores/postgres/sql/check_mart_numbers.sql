@@ -37,7 +37,13 @@ FROM (
 ) AS tries
 GROUP BY tenant_id
 UNION ALL
-SELECT 'findings', tenant_id, count(*) FROM audit_findings GROUP BY tenant_id
+SELECT 'findings', tenant_id, sum(findings)
+FROM (
+    SELECT tenant_id, coalesce(max((detail ->> 'in_all')::bigint), count(*)) AS findings
+    FROM audit_findings
+    GROUP BY tenant_id, audit_id, store, problem
+) AS problems
+GROUP BY tenant_id
 UNION ALL
 SELECT 'recalls', tenant_id, count(*) FROM memory_access_log WHERE what = 'recall' GROUP BY tenant_id
 UNION ALL
