@@ -938,6 +938,9 @@ ALTER TABLE ONLY memory.memory_embeddings
 ALTER TABLE ONLY memory.memory_job_days
     ADD CONSTRAINT memory_job_days_pkey PRIMARY KEY (tenant_id, day, job_type, lag_bucket);
 
+ALTER TABLE memory.memory_jobs
+    ADD CONSTRAINT memory_jobs_payload_own CHECK (((job_type <> 'replay_write'::text) OR ((((payload ->> 'tenant_id'::text) = (tenant_id)::text) AND ((payload ->> 'entry_id'::text) = (job_id)::text)) IS NOT FALSE))) NOT VALID;
+
 ALTER TABLE ONLY memory.memory_jobs
     ADD CONSTRAINT memory_jobs_pkey PRIMARY KEY (tenant_id, job_id);
 
@@ -1015,6 +1018,8 @@ CREATE INDEX index_entries_by_memory ON memory.index_entries USING btree (tenant
 CREATE INDEX jobs_completed ON memory.memory_jobs USING btree (finished_at) WHERE (state = 'completed'::text);
 
 CREATE INDEX jobs_dead ON memory.memory_jobs USING btree (finished_at) WHERE (state = 'dead'::text);
+
+CREATE INDEX jobs_dead_subject ON memory.memory_jobs USING btree (tenant_id, subject_id) WHERE (state = 'dead'::text);
 
 CREATE INDEX jobs_open ON memory.memory_jobs USING btree (priority, available_at) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
 

@@ -100,5 +100,6 @@ jobs_in_work = Gauge("memory_jobs_in_work", "Jobs this worker is working on.", r
 store_up = Gauge("memory_store_up", "1 while a store answers the API.", ["store"], registry=REGISTRY)
 audit_findings = Gauge("memory_audit_findings", "Findings of the audit that ended last.", registry=REGISTRY)
 export_age_seconds = Gauge(
-    "memory_export_age_seconds", "Age of the DuckDB file that is served; 0 before the first.", registry=REGISTRY
+    "memory_export_age_seconds", "Age of the DuckDB file that is served; +Inf where there is none.", registry=REGISTRY
 )
+export_age_seconds.set(float("inf"))  # until this process has looked

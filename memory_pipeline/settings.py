@@ -48,6 +48,9 @@ class ExportConsumer(BaseModel):
 
     tenant: str | None = Field(None, description="Slug of the one tenant; all of them where there is none.")
     masked: bool = Field(False, description="Without texts, with pseudonyms for ids and names.")
+    group: str | None = Field(
+        None, min_length=1, description="Group of this machine that may open the files; else whoever publishes alone."
+    )
 
 
 class Settings(BaseSettings):
@@ -144,7 +147,7 @@ class Settings(BaseSettings):
     worker_health_check_interval_ms: int = Field(
         60_000, ge=1000, description="Time between a worker's health lines in the log."
     )
-    job_retention_days: int = Field(3, ge=0, description="How long completed jobs are kept; dead ones stay.")
+    job_retention_days: int = Field(3, ge=1, description="How long completed jobs are kept; dead ones stay.")
     access_log_retention_days: int = Field(
         365, ge=0, le=36_500, description="How long it is kept who was answered when, in the exports too; 0: for ever."
     )
@@ -224,10 +227,16 @@ class Settings(BaseSettings):
     # -- local stack --
     ui_port: int = Field(3000, ge=1, le=65535, description="Dagster UI of `memory-pipeline up`.")
 
-    # -- exports for single consumers --
+    # -- who gets which exports --
     export_consumers: Annotated[dict[ConsumerName, ExportConsumer], NoDecode, BeforeValidator(_parsed)] = Field(
         default_factory=dict,
         description='Who gets a file of their own, as JSON: {"acme": {"tenant": "acme"}, "lab": {"masked": true}}.',
+    )
+    export_group: str | None = Field(
+        None,
+        min_length=1,
+        description="Group that alone may open the file of all tenants and the lake; unset: everyone on the machine "
+        "the file, and only whoever publishes the lake.",
     )
     export_mask_key: SecretStr | None = Field(
         None, min_length=16, description="Secret behind the pseudonyms of masked files: another one, other pseudonyms."

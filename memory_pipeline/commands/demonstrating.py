@@ -18,8 +18,9 @@ from memory_pipeline.serving.ingest import IngestReport
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.duckdb.generations import LINK, current_export
-from memory_pipeline.stores.duckdb.query import query, write_result
+from memory_pipeline.stores.duckdb.query import query
 from memory_pipeline.stores.duckdb.questions import worked_question
+from memory_pipeline.stores.duckdb.writing import write_result
 from memory_pipeline.stores.postgres.statistics import StoreCounts, store_counts
 from memory_pipeline.synthetic import sample_messages
 

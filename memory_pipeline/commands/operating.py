@@ -20,15 +20,19 @@ from memory_pipeline.commands.output import err, number, out, print_json, table
 from memory_pipeline.commands.session import project_root, running_stack, unprepared_stack
 from memory_pipeline.local.dagster_dev import DagsterDev
 from memory_pipeline.local.own_servers import ApiServer, WorkerServer
+from memory_pipeline.local.restarts import Restarts
 from memory_pipeline.local.stack import running_stack as find_running_stack
 from memory_pipeline.local.stack import settings_with
-from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, StoreUnavailableError, WiringError
+from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, WiringError
 from memory_pipeline.serving.wiring import wired
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.migrate import check_schema_at, migrate, shipped_migrations
 from memory_pipeline.stores.postgres.statistics import StoreCounts, store_counts
+
+_WATCHDOG_TIMEOUTS = 2.0
+"""A worker whose threads can't run for so many time-outs of a job is ended."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -188,7 +192,8 @@ def _existing_parent(path: Path) -> Path:
 def up_command() -> int:
     """Run the stack with the API, a worker, the Dagster UI and its daemon until Ctrl-C; everything ends with it.
 
-    Where the API or Dagster ends by itself, all of it does; a worker that ends is told of, and the rest goes on.
+    Where the API or Dagster ends by itself, all of it does. A worker that ends is started anew, after growing pauses:
+    nothing is lost without it, and Dagster's backlog sensor asks for runs that do its work meanwhile.
     """
     from memory_pipeline.local.issuer import ensure_development_issuer
 
@@ -213,17 +218,13 @@ def up_command() -> int:
         out.print(f"Dagster UI  [link]{ui.url}[/link]")
         out.print(f"state       {settings.home}", highlight=False)
         out.print('another shell: [bold]eval "$(memory-pipeline env)"[/bold] points it here. Ctrl-C stops everything.')
+        restarts = Restarts(worker)
         while not stop.wait(1.0):
-            for child in children.copy():
-                try:
+            for child in children:
+                if child is not worker:
                     child.require_running()
-                except StoreUnavailableError as error:
-                    if child is not worker:
-                        raise
-                    # Nothing is lost without it: Dagster's backlog sensor asks for runs that do its work.
-                    children.remove(worker)
-                    err.print(error, markup=False, highlight=False, soft_wrap=True)
-                    err.print("Dagster's runs do its work; `memory-pipeline worker` starts another.", soft_wrap=True)
+                elif told := restarts.look():
+                    err.print(told, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -242,6 +243,7 @@ def worker_command() -> int:
     from memory_pipeline import metrics
     from memory_pipeline.logs import configure_logs
     from memory_pipeline.worker.process import Worker
+    from memory_pipeline.worker.watchdog import Watchdog
 
     settings = _settings_of_what_runs()
     if not settings.worker_enabled:
@@ -254,8 +256,10 @@ def worker_command() -> int:
     with _set_on_signals(stop), Worker(settings) as worker:
         server, thread = start_http_server(settings.worker_port, "127.0.0.1", registry=metrics.REGISTRY)
         try:
-            while not stop.wait(1.0):
-                worker.require_running()
+            with Watchdog(_WATCHDOG_TIMEOUTS * settings.worker_job_timeout_ms / 1000) as watchdog:
+                while not stop.wait(1.0):
+                    watchdog.alive()
+                    worker.require_running()
         finally:
             server.shutdown()
             thread.join()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from memory_pipeline.commands.output import err, out
 from memory_pipeline.local.accounts import reachable_home
+from memory_pipeline.model.errors import ExportError, NoExportError
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stores.duckdb.generations import current_export
-from memory_pipeline.stores.duckdb.overview import tenant_export
-from memory_pipeline.stores.duckdb.query import Format, query, write_result
+from memory_pipeline.stores.duckdb.query_process import write_answer
 from memory_pipeline.stores.duckdb.questions import questions, worked_question
+from memory_pipeline.stores.duckdb.writing import Format
 
 MAX_ROWS = 10_000
 
@@ -45,10 +45,25 @@ def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant:
     """Print the answer: at most `limit` rows; where it is not given, MAX_ROWS as a table and all in other formats."""
     shown = limit if limit is not None else MAX_ROWS if format_ == "table" else None
     exports = exports_folder(load_settings())
-    path = current_export(exports) if tenant is None else tenant_export(exports, tenant)
-    result = query(path, statement, max_rows=shown, timeout_seconds=timeout_seconds)
-    write_result(result, format_, sys.stdout.buffer)
-    if result.truncated:
+
+    def answer() -> bool:
+        path = current_export(exports) if tenant is None else _tenant_export(exports, tenant)
+        return write_answer(path, statement, format_, max_rows=shown, timeout_seconds=timeout_seconds)
+
+    try:
+        truncated = answer()
+    except NoExportError:
+        raise
+    except ExportError:
+        # A publication may have taken the file away between finding and opening it; nothing was written then.
+        truncated = answer()
+    if truncated:
         more = "raise --limit" if limit is not None else "ask for csv, json or parquet to get all"
         err.print(f"only the first {shown:,} rows are shown; {more}")
     return 0
+
+
+def _tenant_export(exports: Path, tenant: str) -> Path:
+    from memory_pipeline.stores.duckdb.overview import tenant_export  # late: it brings NumPy along
+
+    return tenant_export(exports, tenant)

@@ -89,6 +89,11 @@ def workers_get_on(workers: int, oldest_seconds: float, limits: BacklogLimits) -
     return workers > 0 and oldest_seconds < limits.worker_seconds
 
 
+def unseen_since(before: datetime | None, workers: int, now: datetime) -> datetime | None:
+    """Return since when no worker is seen, given since when that was so at the last look; None while one is."""
+    return None if workers else before or now
+
+
 def merged(days: Iterable[DueDay]) -> list[DueDay]:
     """Return one entry per day, by day."""
     by_day: dict[date, DueDay] = {}

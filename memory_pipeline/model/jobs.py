@@ -16,6 +16,10 @@ JobType = Literal["enrich_and_embed", "index", "detect_relations", "summarize", 
 JobState = Literal["pending", "processing", "completed", "failed", "dead"]
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 JOB_STATES: tuple[JobState, ...] = get_args(JobState)
+HANDLED_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index", "detect_relations", "replay_write")
+"""Those that workers know how to do; a job of another type is not taken on."""
+MEMORY_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index")
+"""Done when the memory they are about is as it should be, whoever saw to it."""
 LEASE_EXPIRED = "LeaseExpired"
 """Error class of an attempt that was never answered: its worker died, hung, or lost its way to Postgres."""
 

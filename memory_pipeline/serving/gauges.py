@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,11 @@ _writer_ages = _WriterAges()
 
 
 def sample_gauges(database: Database, exports_root: Path) -> None:
-    """Set the gauges of queue, relay, writers, audit, export. Raises StoreUnavailableError where Postgres is away."""
+    """Set the gauges of queue, relay, writers, audit and export.
+
+    Raises StoreUnavailableError where Postgres is away; the age of the export is known all the same.
+    """
+    metrics.export_age_seconds.set(_export_age(exports_root))
     with database.transaction() as connection:
         stats = job_stats(connection)
         waiting = backlog(connection)
@@ -46,6 +51,12 @@ def sample_gauges(database: Database, exports_root: Path) -> None:
     metrics.relay_lag_seconds.set(waiting.oldest_unpublished_seconds)
     metrics.oldest_writer_seconds.set(_writer_ages.oldest(writers))
     metrics.audit_findings.set(0 if audit is None else audit.findings or 0)
-    current = exports_root / _CURRENT_EXPORT
-    if current.exists():
-        metrics.export_age_seconds.set(time.time() - current.stat().st_mtime)
+
+
+def _export_age(exports_root: Path) -> float:
+    """Seconds since the export that is served was published; infinite where there is none (any more)."""
+    try:
+        published = (exports_root / _CURRENT_EXPORT).stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+    return time.time() - published

@@ -19,6 +19,7 @@ from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS, LEDGERS, LakeR
 from memory_pipeline.stores.lake.manifest import statement_digest
 from memory_pipeline.stores.lake.pins import release_pins
 from memory_pipeline.stores.lake.publish import LakePublication, publish_lake
+from memory_pipeline.stores.permissions import allow, group_id
 from memory_pipeline.stores.postgres.export import export_statement, snapshot
 
 EVERY_DAY = DayWindow(date.min, date.max)
@@ -46,6 +47,7 @@ def export_lake(
         require_table(table, DAILY_TABLES)
     for table in dimensions:
         require_table(table, DIMENSIONS)
+    lake_root.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = Lock()
 
     def counted(rows: int) -> None:
@@ -105,7 +107,20 @@ def consumer_scopes(settings: Settings) -> dict[str, Scope]:
 
 def publish(settings: Settings, lake_root: Path, exports_root: Path) -> ExportReport:
     """Publish the lake for everyone and for every consumer. Raises ExportError, SettingsError."""
-    return publish_duckdb(lake_root, exports_root, settings.export_generations, consumer_scopes(settings))
+    return _publish(settings, lake_root, exports_root, settings.export_generations)
+
+
+def _publish(settings: Settings, lake_root: Path, exports_root: Path, generations_kept: int) -> ExportReport:
+    if lake_root.exists():
+        allow(lake_root, 0o700 if settings.export_group is None else 0o750, group_id(settings.export_group))
+    return publish_duckdb(
+        lake_root,
+        exports_root,
+        generations_kept,
+        consumer_scopes(settings),
+        group=settings.export_group,
+        consumer_groups={name: one.group for name, one in settings.export_consumers.items() if one.group is not None},
+    )
 
 
 def publish_lake_at_url(settings: Settings, lake_root: Path) -> LakePublication | None:
@@ -127,24 +142,32 @@ def forget_in_exports(
     can't be taken out of files that readers have open. At MEMORY_LAKE_URL only the files of the lake are left, whose
     rows were looked through here; a publication that is under way is waited for, and replaced. Returns None where
     nothing was ever exported. Raises ExportError where any file still names the user, and as `export_lake`, `publish`
-    and `publish_lake_at_url` do; then call it again.
+    and `publish_lake_at_url` do; then call it again. Where one file can't be made, the others are rid of the user
+    before it says so.
     """
     if not lake_root.exists() and not exports_root.exists() and settings.lake_url is None:
         return None
     export_lake(pipeline_url, None, lake_root)
-    report = publish_duckdb(lake_root, exports_root, 1, consumer_scopes(settings))
+    problems = []
+    report = None
+    try:
+        report = _publish(settings, lake_root, exports_root, 1)
+    except ExportError as error:
+        problems.append(str(error))  # whatever else was exported must be rid of them all the same
     release_pins(lake_root)
-    left = files_naming(lake_root, exports_root, user_id)
+    left = files_naming(lake_root, exports_root, user_id, consumer_scopes(settings))
     if left:
-        raise ExportError(
+        problems.append(
             f"user {user_id} is still in {', '.join(str(path) for path in left)}: erase them from Postgres first, "
             "then again from the exports."
         )
-    if settings.lake_url is not None:
+    if settings.lake_url is not None and not any(path.is_relative_to(lake_root) for path in left):
         published = publish_lake(lake_root, settings.lake_url, 1)
         if published.newer_served:
-            raise ExportError(
+            problems.append(
                 f"{settings.lake_url} serves what another working copy of the lake published later, which may still "
                 f"name user {user_id}: run this again where that copy is, or let it export everything first."
             )
+    if problems:
+        raise ExportError(" ".join(problems))
     return report

@@ -15,10 +15,10 @@ import msgspec
 
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.window import DayWindow, Progress, Selection, no_progress
-from memory_pipeline.stages.indexer import Indexer, TenantIndexReport
-from memory_pipeline.stores.chroma import ChromaStore
+from memory_pipeline.stages.indexer import Indexer, RecoveryUnfinishedError, TenantIndexReport
+from memory_pipeline.stores.chroma import ChromaFailingError, ChromaStore
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.due import keys_of, named_and_facts
+from memory_pipeline.stores.postgres.due import MemoryKey, keys_of, named_and_facts
 from memory_pipeline.stores.postgres.index import Scope, WriterBusyError, tenants_of_named, tenants_to_index
 from memory_pipeline.stores.postgres.planner import inform_planner
 
@@ -34,7 +34,7 @@ class IndexReport(msgspec.Struct):
     tenants: dict[UUID, TenantIndexReport] = msgspec.field(default_factory=dict)
     """Every tenant that has an index, also where there was nothing to do."""
     held: list[UUID] = msgspec.field(default_factory=list)
-    """Tenants left for later, where memories were named, because another run writes their index."""
+    """Tenants left for later, where memories were named: another run writes their index, or it is built again."""
     seconds: float = 0.0
 
     @property
@@ -54,14 +54,26 @@ class IndexReport(msgspec.Struct):
         """Tenants whose collection was lost and built anew."""
         return [tenant_id for tenant_id, tenant in self.tenants.items() if tenant.rebuilt]
 
+    @property
+    def refused(self) -> dict[MemoryKey, MemoryPipelineError]:
+        """Memories that could not be written because of what is in them."""
+        return {
+            (tenant_id, memory_id): error
+            for tenant_id, tenant in self.tenants.items()
+            for memory_id, error in tenant.refused.items()
+        }
+
 
 class IndexFailedError(MemoryPipelineError):
-    """The indexes of some tenants could not be written; the others were."""
+    """The indexes of some tenants could not be written, or some memories of a tenant; the others were."""
 
     def __init__(self, report: IndexReport, failures: dict[UUID, MemoryPipelineError]) -> None:
-        super().__init__("; ".join(f"tenant {tenant_id}: {error}" for tenant_id, error in failures.items()))
+        tenants = [f"tenant {tenant_id}: {error}" for tenant_id, error in failures.items()]
+        memories = [f"memory {key[1]} of tenant {key[0]}: {error}" for key, error in report.refused.items()]
+        super().__init__("; ".join(tenants + memories))
         self.report = report
         self.failures = failures
+        """By tenant; what single memories made fail is in `report.refused`."""
 
 
 def index_memories(
@@ -84,8 +96,9 @@ def index_memories(
 
     `database` is connected as memory_pipeline; `tenants` narrows the run to some of them. A tenant whose live
     collection is lost (or of another dimension) gets a new one with all days. `progress` is told of vectors written. A
-    tenant that fails does not keep the others from being indexed; IndexFailedError tells of it at the end. Raises
-    StoreUnavailableError at once where a server is away.
+    tenant that fails does not keep the others from being indexed, nor does a memory that Chroma refuses;
+    IndexFailedError tells of them at the end. Raises StoreUnavailableError at once where a server is away; one that
+    answers that it can't may do so for a single collection, and counts as a failure of that tenant.
     """
     report = IndexReport()
     started = time.monotonic()
@@ -96,16 +109,18 @@ def index_memories(
             continue
         try:
             report.tenants[tenant_id] = indexer.index_tenant(tenant_id, scope)
-        except WriterBusyError:
+        except (WriterBusyError, RecoveryUnfinishedError):
             if isinstance(selection, DayWindow):
                 raise
             report.held.append(tenant_id)
+        except ChromaFailingError as error:
+            failures[tenant_id] = error
         except StoreUnavailableError:
             raise
         except MemoryPipelineError as error:
             failures[tenant_id] = error
     report.seconds = time.monotonic() - started
-    if failures:
+    if failures or report.refused:
         raise IndexFailedError(report, failures)
     return report
 

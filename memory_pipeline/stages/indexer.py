@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import date
+from itertools import groupby
 from uuid import UUID, uuid4
 
 import msgspec
@@ -12,16 +15,17 @@ import numpy as np
 
 from memory_pipeline.failpoints import reached
 from memory_pipeline.model import ids
-from memory_pipeline.model.errors import MemoryPipelineError
+from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.window import DayWindow, Progress
 from memory_pipeline.stages.vector_payload import memory_document, vector_metadata
 from memory_pipeline.stages.vector_reader import PageReader
-from memory_pipeline.stores.chroma import ChromaStore, CollectionLostError, VectorBatch
+from memory_pipeline.stores.chroma import ChromaRefusedError, ChromaStore, CollectionLostError, VectorBatch
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.index import (
     DueVector,
     EntryKey,
     Generation,
+    Purpose,
     Scope,
     State,
     WriterLock,
@@ -42,8 +46,17 @@ from memory_pipeline.stores.postgres.index import (
 _EVERY_DAY = DayWindow(date.min, date.max)
 _WINDOW_WAIT_SECONDS = 600.0
 _NAMED_WAIT_SECONDS = 1.0
+"""The longest wait of a whole batch for other writers, of all its tenants together."""
+_RECOVERY_SECONDS = 5.0
+"""How long a batch works on collections that are lost; what is left the next one does. A job must end in its time."""
+_MOST_REFUSED = 20
+"""Where Chroma refuses more memories than this in one go, it is not because of what is in them."""
 _MANY_NEW = 16
 """From here on asking Chroma which vectors it has costs less than `upsert` costs more than `add` (about 2 ms each)."""
+
+
+class RecoveryUnfinishedError(StoreUnavailableError):
+    """The lost index of a tenant is built again and not yet whole; the next run goes on where this one ended."""
 
 
 class TenantIndexReport(msgspec.Struct):
@@ -55,6 +68,8 @@ class TenantIndexReport(msgspec.Struct):
     removed: int = 0
     rebuilt: bool = False
     """A new collection took over, with every day in it and not only the window."""
+    refused: dict[UUID, MemoryPipelineError] = msgspec.field(default_factory=dict)
+    """Memories that could not be written because of what is in them; the others were."""
 
 
 class Indexer:
@@ -77,27 +92,52 @@ class Indexer:
         self._documents = documents
         self._progress = progress
         self._batch_rows = min(batch_rows, chroma.max_batch_rows)
+        self._patience = _NAMED_WAIT_SECONDS
+        """Seconds that this run may still wait for other writers of named memories."""
+        self._recover_until: float | None = None
+        """When (monotonic) this run leaves lost collections of named memories to the next; None until it meets one."""
 
     def index_tenant(self, tenant_id: UUID, scope: Scope) -> TenantIndexReport:
-        """Write and remove what is due of the scope. Raises WriterBusyError where another has the lock for too long."""
-        if isinstance(scope, DayWindow):
-            wait = _WINDOW_WAIT_SECONDS
-            report = self._index_live(tenant_id, scope, wait)
-        else:
-            wait = _NAMED_WAIT_SECONDS
-            try:
-                report = self._index_live(tenant_id, scope, wait)
-            except CollectionLostError:
-                report = None
-        # The rebuild lock must be the first one, so the other is given up before.
-        return report or self._recover(tenant_id, wait) or self.index_tenant(tenant_id, scope)
+        """Write and remove what is due of the scope.
 
-    def _index_live(self, tenant_id: UUID, scope: Scope, wait_seconds: float) -> TenantIndexReport | None:
+        Raises WriterBusyError where another has the lock for too long and, of named memories only,
+        RecoveryUnfinishedError where a lost collection is too large to be built again at once.
+        """
+        try:
+            report = self._index_live(tenant_id, scope)
+        except CollectionLostError:
+            if isinstance(scope, DayWindow):
+                raise
+            report = None
+        # The rebuild lock must be the first one, so the other is given up before.
+        return report or self._recover(tenant_id, scope) or self.index_tenant(tenant_id, scope)
+
+    @contextmanager
+    def _lock(self, tenant_id: UUID, scope: Scope, purpose: Purpose = "index") -> Iterator[WriterLock]:
+        """Hold a writer lock. Whoever rebuilds has it for minutes, so no named memories wait for that."""
+        if isinstance(scope, DayWindow):
+            with writer_lock(
+                self._database, tenant_id, self._model, purpose, wait_seconds=_WINDOW_WAIT_SECONDS
+            ) as lock:
+                yield lock
+            return
+        started = time.monotonic()
+        wait = self._patience if purpose == "index" else 0.0
+        with ExitStack() as stack:
+            try:
+                lock = stack.enter_context(
+                    writer_lock(self._database, tenant_id, self._model, purpose, wait_seconds=max(0.0, wait))
+                )
+            finally:
+                self._patience -= time.monotonic() - started
+            yield lock
+
+    def _index_live(self, tenant_id: UUID, scope: Scope) -> TenantIndexReport | None:
         """Bring the live collection up to date, the first one being made here; None where it is lost.
 
         For a few memories Chroma is not asked before whether it has it: raises CollectionLostError where it has not.
         """
-        with writer_lock(self._database, tenant_id, self._model, wait_seconds=wait_seconds) as lock:
+        with self._lock(tenant_id, scope) as lock:
             live = live_generation(lock.connection, tenant_id, self._model)
             if live is None:
                 live = self._begin(tenant_id, "live")
@@ -117,24 +157,51 @@ class Indexer:
 
     def rebuild(self, tenant_id: UUID) -> TenantIndexReport:
         with writer_lock(self._database, tenant_id, self._model, "rebuild") as lock:
-            return self._replace(lock, self._building(tenant_id, resume=False))
+            report = TenantIndexReport(rebuilt=True)
+            building = self._building(tenant_id, resume=False)
+            self._fill(lock, building, _EVERY_DAY, report)
+            return self._take_over(lock, building, report, whole=True)
 
-    def _recover(self, tenant_id: UUID, wait_seconds: float) -> TenantIndexReport | None:
-        """Rebuild what is lost, going on where an interrupted recovery was; None if another run has done it."""
-        with writer_lock(self._database, tenant_id, self._model, "rebuild", wait_seconds=wait_seconds) as lock:
+    def _recover(self, tenant_id: UUID, scope: Scope) -> TenantIndexReport | None:
+        """Rebuild what is lost, going on where an interrupted recovery was; None if another run has done it.
+
+        Named memories are those of jobs, which must end in their time: each run of them does a part.
+        """
+        until = None
+        if not isinstance(scope, DayWindow):
+            if self._recover_until is None:
+                self._recover_until = time.monotonic() + _RECOVERY_SECONDS
+            elif time.monotonic() > self._recover_until:
+                raise _unfinished(tenant_id)
+            until = self._recover_until
+        with self._lock(tenant_id, scope, "rebuild") as lock:
             with self._database.transaction() as connection:
                 live = live_generation(connection, tenant_id, self._model)
             if live is not None and self._usable(live):
                 return None
-            return self._replace(lock, self._building(tenant_id, resume=True))
+            report = TenantIndexReport(rebuilt=True)
+            building = self._building(tenant_id, resume=True)
+            self._fill(lock, building, _EVERY_DAY, report, until=until)
+            return self._take_over(lock, building, report, until=until)
 
-    def _replace(self, lock: WriterLock, building: Generation) -> TenantIndexReport:
-        report = TenantIndexReport(rebuilt=True)
-        # Nearly everything is written while the live collection goes on being indexed; then the rest, alone.
-        self._fill(lock, building, _EVERY_DAY, report)
-        lock.take("index", _WINDOW_WAIT_SECONDS)
-        self._fill(lock, building, _EVERY_DAY, report)
+    def _take_over(
+        self,
+        lock: WriterLock,
+        building: Generation,
+        report: TenantIndexReport,
+        *,
+        whole: bool = False,
+        until: float | None = None,
+    ) -> TenantIndexReport:
+        """Make a generation live that has nearly everything: it was filled while the live one went on being indexed.
+
+        `whole`: not where Chroma refused memories, which the old collection may have.
+        """
+        lock.take("index", _WINDOW_WAIT_SECONDS if until is None else _NAMED_WAIT_SECONDS)
+        self._fill(lock, building, _EVERY_DAY, report, until=until)
         self._remove_surplus(lock, building, _EVERY_DAY, report)
+        if whole and report.refused:
+            raise next(iter(report.refused.values()))
         self._verify(building)
         with self._database.transaction() as connection:
             switch_live(connection, building)
@@ -197,10 +264,13 @@ class Indexer:
         scope: DayWindow,
         report: TenantIndexReport,
         days: Sequence[date] = (),
+        *,
+        until: float | None = None,
     ) -> None:
         """Write all due vectors of the window and of `days`, page by page.
 
-        Postgres reads the next page and marks the last while Chroma works.
+        Postgres reads the next page and marks the last while Chroma works. Raises RecoveryUnfinishedError where a page
+        was written and, after `until` (monotonic), there is another.
         """
         reader = PageReader(self._database, self._chroma, generation, scope, self._documents, self._batch_rows, days)
         marked: Future[None] | None = None
@@ -208,13 +278,15 @@ class Indexer:
             following = postgres.submit(reader.read)
             while page := following.result():
                 following = postgres.submit(reader.read)
-                lock.check()
-                self._write(generation, page, reader.trusted)
+                written = self._write(lock, generation, page, reader.trusted, report)
                 reached("before_mark")
                 if marked is not None:
                     marked.result()
-                marked = postgres.submit(self._mark, generation, page)
-                self._count(report, page)
+                marked = postgres.submit(self._mark, generation, written)
+                self._count(report, written)
+                if until is not None and time.monotonic() > until and following.result():
+                    marked.result()
+                    raise _unfinished(generation.tenant_id)
             if marked is not None:
                 marked.result()
 
@@ -224,18 +296,46 @@ class Indexer:
         """Write all due vectors of a few memories: one page as a rule, for which threads are not worth their while."""
         reader = PageReader(self._database, self._chroma, generation, memories, self._documents, self._batch_rows)
         while page := reader.read():
-            lock.check()
-            self._write(generation, page, reader.trusted)
+            written = self._write(lock, generation, page, reader.trusted, report)
             reached("before_mark")
-            self._mark(generation, page)
-            self._count(report, page)
+            self._mark(generation, written)
+            self._count(report, written)
+        report.refused |= reader.refused
 
     def _count(self, report: TenantIndexReport, page: Sequence[DueVector]) -> None:
         report.added += sum(not row.indexed_version for row in page)
         report.updated += sum(bool(row.indexed_version) for row in page)
         self._progress(len(page))
 
-    def _write(self, generation: Generation, page: Sequence[DueVector], trusted: bool) -> None:
+    def _write(
+        self,
+        lock: WriterLock,
+        generation: Generation,
+        page: Sequence[DueVector],
+        trusted: bool,
+        report: TenantIndexReport,
+    ) -> list[DueVector]:
+        """Return what Chroma took: a page it refuses is halved until the memories that it does not take stand alone."""
+        lock.check()
+        try:
+            self._send(generation, page, trusted)
+        except ChromaRefusedError as error:
+            memories = [list(rows) for _memory_id, rows in groupby(page, key=lambda row: row.memory_id)]
+            if len(memories) == 1:
+                report.refused[page[0].memory_id] = error
+                if len(report.refused) > _MOST_REFUSED:
+                    raise
+                return []
+            middle = len(memories) // 2
+            return [
+                row
+                for half in (memories[:middle], memories[middle:])
+                # It may have some by now: nothing is surely new.
+                for row in self._write(lock, generation, [row for rows in half for row in rows], False, report)
+            ]
+        return list(page)
+
+    def _send(self, generation: Generation, page: Sequence[DueVector], trusted: bool) -> None:
         new = [row for row in page if row.indexed_version is None]
         if not trusted:  # Chroma may have some of them all the same
             new = self._absent(generation, new) if len(new) >= _MANY_NEW else []
@@ -306,3 +406,10 @@ class Indexer:
 
 def _collection_prefix(tenant_id: UUID) -> str:
     return f"t_{tenant_id.hex}_"
+
+
+def _unfinished(tenant_id: UUID) -> RecoveryUnfinishedError:
+    return RecoveryUnfinishedError(
+        f"the index of tenant {tenant_id} is lost and is being built again from Postgres; the jobs that name its "
+        "memories go on with it, or a run of the asset `chroma_index` does it at once."
+    )

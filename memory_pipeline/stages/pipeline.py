@@ -27,6 +27,8 @@ class Pipeline:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.chroma_timeout_seconds = 60.0
+        """For each request; to be set before Chroma is first used."""
         self._open = ExitStack()
         self._opening = threading.Lock()
         self._windows: HourlyWindows | None = None
@@ -65,7 +67,9 @@ class Pipeline:
         from memory_pipeline.stores.chroma import ChromaStore
 
         url = _required(self.settings.chroma_url, "MEMORY_CHROMA_URL")
-        return self._open.enter_context(ChromaStore(url, database=self.settings.chroma_database))
+        return self._open.enter_context(
+            ChromaStore(url, database=self.settings.chroma_database, timeout_seconds=self.chroma_timeout_seconds)
+        )
 
     @property
     def lake_root(self) -> Path:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from memory_pipeline.model.errors import MemoryPipelineError
+from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.flags import Flag
 from memory_pipeline.model.window import NamedMemories, NamedMemory
 from memory_pipeline.providers.registry import PluginNames, plugin_names
@@ -24,7 +24,7 @@ from memory_pipeline.stages.embed import EmbedReport, embed
 from memory_pipeline.stages.enrich import EnrichReport, enrich
 from memory_pipeline.stages.index import IndexFailedError, IndexReport, index_memories
 from memory_pipeline.stages.pipeline import Pipeline
-from memory_pipeline.stores.postgres.due import keys_of
+from memory_pipeline.stores.postgres.due import MemoryKey, keys_of
 from memory_pipeline.stores.postgres.planner import inform_planner
 from memory_pipeline.stores.postgres.refreshing import Progress, read_progress
 
@@ -46,13 +46,15 @@ class RefreshState(StrEnum):
     DONE = "done"
     """It and the facts found in it are indexed, or there is nothing (more) to index: it is deleted."""
     FAILED = "failed"
-    """It or a fact of it is among the dead letters, or the index of its tenant can't be written."""
+    """It or a fact of it is among the dead letters, or can't be written to the index."""
     REFUSED = "refused"
     """Its tenant does not permit a plugin it needs; it is as it was, and may be tried again once that is permitted."""
     OFF = "off"
     """A flag keeps a stage it needs from running; it is as it was, and goes on once that is on again."""
     LIMITED = "limited"
     """Its tenant or user is over a rate limit: it is its turn again after `wait_seconds`."""
+    AWAY = "away"
+    """The index of its tenant can't be written now, for no fault of its own: try again."""
     HELD = "held"
     """Another run holds it, or it changed meanwhile: try again."""
     UNKNOWN = "unknown"
@@ -88,9 +90,9 @@ class RefreshReport(msgspec.Struct):
 def refresh(pipeline: Pipeline, memories: NamedMemories, *, timings: Timings = no_timings) -> RefreshReport:
     """Enrich, embed and index the named memories and the facts found in them, as far as flags let it.
 
-    A memory that can't be enriched or embedded fails alone. Raises ProviderUnavailableError and StoreUnavailableError
-    where no memory is to blame, and with MEMORY_FAIL_FAST whatever a memory made fail; what was done until then is
-    kept, and doing it again finds the rest.
+    A memory that can't be enriched, embedded or indexed fails alone. Raises ProviderUnavailableError and
+    StoreUnavailableError where no memory is to blame, and with MEMORY_FAIL_FAST whatever a memory made fail; what was
+    done until then is kept, and doing it again finds the rest.
     """
     started = time.monotonic()
     database, embedder = pipeline.database, pipeline.embedder
@@ -131,7 +133,15 @@ def refresh(pipeline: Pipeline, memories: NamedMemories, *, timings: Timings = n
     with _timed("report", timings), database.transaction() as connection:
         name = f"{pipeline.enricher.name}@{pipeline.enricher.version}"
         progress = read_progress(connection, keys_of(memories), name, embedder.model)
-    judge = _Judge(plugins, set(enriched.refused_tenants), set(embedded.refused_tenants), failures, off, embedded.waits)
+    judge = _Judge(
+        plugins,
+        set(enriched.refused_tenants),
+        set(embedded.refused_tenants),
+        failures,
+        indexed.refused,
+        off,
+        embedded.waits,
+    )
     report = RefreshReport(enriched, embedded, indexed, judge.all(memories, progress))
     report.seconds = time.monotonic() - started
     return report
@@ -160,6 +170,9 @@ class _Judge(NamedTuple):
     """Tenants who do not permit the enricher."""
     not_embedded: set[UUID]
     index_failures: dict[UUID, MemoryPipelineError]
+    """Of whole tenants."""
+    not_indexed: dict[MemoryKey, MemoryPipelineError]
+    """Of single memories."""
     off: _Off
     waits: dict[tuple[UUID, UUID], float]
     """Seconds, by tenant and memory, of those over a rate limit."""
@@ -186,11 +199,16 @@ class _Judge(NamedTuple):
         if any(row.unindexed for row in family):
             if self.off.indexing:
                 return RefreshedMemory(memory, RefreshState.OFF, flags=self.off.indexing)
-            error = self.index_failures.get(memory.tenant_id)
-            if error is not None:
-                return RefreshedMemory(memory, RefreshState.FAILED, type(error).__name__, str(error), retryable=True)
-            return RefreshedMemory(memory, RefreshState.HELD)
+            return self._unindexed(memory, [(row.tenant_id, row.memory_id) for row in family if row.unindexed])
         return RefreshedMemory(memory, RefreshState.DONE)
+
+    def _unindexed(self, memory: NamedMemory, left: Sequence[MemoryKey]) -> RefreshedMemory:
+        errors = [self.not_indexed[key] for key in left if key in self.not_indexed]
+        error = errors[0] if errors else self.index_failures.get(memory.tenant_id)
+        if error is None:
+            return RefreshedMemory(memory, RefreshState.HELD)
+        state = RefreshState.AWAY if isinstance(error, StoreUnavailableError) else RefreshState.FAILED
+        return RefreshedMemory(memory, state, type(error).__name__, str(error), retryable=True)
 
     def _undone(self, memory: NamedMemory, refused: set[UUID], plugin: str, off: tuple[Flag, ...]) -> RefreshedMemory:
         if off:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import date
 from itertools import islice
+from uuid import UUID
 
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.window import DayWindow
@@ -55,6 +56,8 @@ class PageReader:
         self._compared = not isinstance(scope, DayWindow)
         self.trusted = isinstance(scope, DayWindow)
         """False if Chroma may hold more than Postgres knows of (an old backup was restored): no id is surely new."""
+        self.refused: dict[UUID, MemoryPipelineError] = {}
+        """Named memories whose vectors can't be in this collection; of a window, one such stops the run."""
 
     def read(self) -> list[DueVector]:
         """Return the next page; an empty one is the end."""
@@ -82,11 +85,9 @@ class PageReader:
         """Read the rows of the next keys as they are now; what was cut off stays among the keys."""
         keys = list(islice(self._keys, self._rows))
         page = due_vectors(connection, self._generation, keys, documents=self._documents, page_bytes=_PAGE_BYTES)
-        for row in page:
-            self._require_dimension(row)
         for _ in range(keys.index(page[-1].key) + 1 if page else len(keys)):
             self._keys.popleft()
-        return page
+        return [row for row in page if self._fits(row)]
 
     def _announce(self, connection: Connection, page: Sequence[DueVector]) -> None:
         if not self._compared:
@@ -97,11 +98,16 @@ class PageReader:
         if new:
             announce_entries(connection, self._generation, new)
 
-    def _require_dimension(self, row: DueVector) -> None:
-        if row.dimension != self._generation.dimension:
-            raise MemoryPipelineError(
-                f"memory {row.memory_id} has a vector of {row.dimension} dimensions under model "
-                f"{self._generation.model!r}, which should have {self._generation.dimension}: give the model with the "
-                "other dimension a name of its own (MEMORY_EMBEDDING_MODEL), run `memory-pipeline materialize` to "
-                "embed under it, then `memory-pipeline rebuild-index`."
-            )
+    def _fits(self, row: DueVector) -> bool:
+        if row.dimension == self._generation.dimension:
+            return True
+        error = MemoryPipelineError(
+            f"memory {row.memory_id} has a vector of {row.dimension} dimensions under model "
+            f"{self._generation.model!r}, which should have {self._generation.dimension}: give the model with the "
+            "other dimension a name of its own (MEMORY_EMBEDDING_MODEL), run `memory-pipeline materialize` to "
+            "embed under it, then `memory-pipeline rebuild-index`."
+        )
+        if isinstance(self._scope, DayWindow):
+            raise error
+        self.refused[row.memory_id] = error
+        return False

@@ -32,10 +32,26 @@ _CONNECT_SECONDS = 5.0
 _PAGE_ENTRIES = 2_000
 _PAGE_COLLECTIONS = 1_000
 _FILTERS = frozenset({"user_id", "conversation_id"})
+_REFUSED = frozenset({400, 409, 413, 422})
+"""Statuses that say something about the request. With all others but 404 Chroma, or what is before it, has failed."""
+_ANSWER_CHARACTERS = 300
+_NOT_THERE = b'"NotFoundError"'
+"""Chroma's own 404; a wrong address has a 404 too."""
 
 
 class CollectionLostError(StoreUnavailableError):
     """A collection that Postgres knows of is not in Chroma any more: it has to be built again."""
+
+
+class ChromaFailingError(StoreUnavailableError):
+    """Chroma answers that it can't: its disk is full, a file of a collection is damaged, or it is asked too much.
+
+    Perhaps for one collection only.
+    """
+
+
+class ChromaRefusedError(MemoryPipelineError):
+    """Chroma refuses a request for what is in it, and would again."""
 
 
 class VectorMetadata(TypedDict):
@@ -92,7 +108,8 @@ class ChromaStore:
     """One Chroma database on one server. Connects at the first call; safe to share between threads.
 
     Every call raises StoreUnavailableError where the server can't be reached or does not answer within
-    `timeout_seconds`, CollectionLostError where the collection is not there, MemoryPipelineError where Chroma refuses.
+    `timeout_seconds`, ChromaFailingError where it answers that it can't, CollectionLostError where the collection is
+    not there, ChromaRefusedError where Chroma refuses what it is given.
     """
 
     def __init__(self, url: str, database: str = "default_database", *, timeout_seconds: float = 60.0) -> None:
@@ -292,6 +309,7 @@ class ChromaStore:
     def _connect(self) -> ClientAPI:
         import chromadb
         import httpx
+        from chromadb.errors import ChromaError
 
         # The client below asks the server while it is made, and would wait without end if that did not answer.
         self._ensure_database()
@@ -304,10 +322,12 @@ class ChromaStore:
                 tenant=_CHROMA_TENANT,
                 database=self.database,
             )
-        except ValueError as error:  # what chromadb makes of a refused connection, here alone
+        except (ValueError, ChromaError) as error:  # ValueError: what it makes of a refused connection, here alone
             raise StoreUnavailableError(f"Chroma at {self.url} went away while connecting: {error}") from error
         _session(cast(Any, client)._admin_client).close()  # only used while the client is made
-        _session(client).timeout = httpx.Timeout(self._timeout_seconds, connect=_CONNECT_SECONDS)
+        session = _session(client)
+        session.timeout = httpx.Timeout(self._timeout_seconds, connect=_CONNECT_SECONDS)
+        session.event_hooks = {"response": [_require_answer]}
         return client
 
     def _ensure_database(self) -> None:
@@ -339,6 +359,13 @@ class ChromaStore:
             raise StoreUnavailableError(
                 f"{about} did not answer within {self._timeout_seconds:g} s when asked to {action}. {start}"
             ) from error
+        except httpx.HTTPStatusError as error:
+            answer = error.response
+            raise ChromaFailingError(
+                f"{about} answered {answer.status_code} when asked to {action}: {answer.text[:_ANSWER_CHARACTERS]!r}. "
+                "Its log says why (a full disk, a damaged file, too many requests); nothing is lost, the work can be "
+                "run again, and a damaged collection be built again: `memory-pipeline rebuild-index`."
+            ) from error
         except httpx.HTTPError as error:
             raise StoreUnavailableError(f"{about} can't be reached to {action}: {error}. {start}") from error
         except NotFoundError as error:
@@ -349,11 +376,20 @@ class ChromaStore:
                 "`memory-pipeline rebuild-index`."
             ) from error
         except ChromaError as error:
-            raise MemoryPipelineError(f"{about} refused to {action}: {type(error).__name__}: {error}") from error
+            raise ChromaRefusedError(f"{about} refused to {action}: {type(error).__name__}: {error}") from error
         except Exception as error:
             if type(error) is not Exception:  # which is what chromadb raises where it has no class for a status
                 raise
-            raise StoreUnavailableError(f"{about} failed to {action}: {error}. {start}") from error
+            raise ChromaRefusedError(f"{about} refused to {action}: {error}") from error
+
+
+def _require_answer(response: httpx.Response) -> None:
+    """Raise HTTPStatusError where Chroma failed. The errors that chromadb makes of an answer do not tell its status."""
+    if response.is_success or response.status_code in _REFUSED:
+        return
+    response.read()
+    if response.status_code != 404 or _NOT_THERE not in response.content:
+        response.raise_for_status()
 
 
 def _session(client: object) -> httpx.Client:

@@ -19,20 +19,32 @@ import structlog
 
 from memory_pipeline import metrics
 from memory_pipeline.failpoints import reached
-from memory_pipeline.model.errors import BusyError, MemoryPipelineError, StoreUnavailableError
+from memory_pipeline.model.errors import BusyError, StoreUnavailableError
 from memory_pipeline.model.jobs import JobKey, JobState, JobType, RetryPolicy
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_signal import JobSignal
-from memory_pipeline.stores.postgres.jobs import ClaimedJob, Failure, claim_keys, claim_next, fail, finish, release
+from memory_pipeline.stores.postgres.jobs import (
+    ClaimedJob,
+    Failure,
+    claim_keys,
+    claim_next,
+    fail,
+    finish,
+    lock_claims,
+    release,
+)
 from memory_pipeline.stores.redis.stream import Delivery, JobStream
 from memory_pipeline.worker.handlers import Handlers
 from memory_pipeline.worker.job_lines import fields_of
 from memory_pipeline.worker.leases import Leases
-from memory_pipeline.worker.outcomes import Done, Failed, Outcome, Waits, work_through
+from memory_pipeline.worker.outcomes import NO_HANDLER_SECONDS, Done, Failed, Outcome, Waits, work_through
+from memory_pipeline.worker.turns import take_turns
 
 log = structlog.get_logger(__name__)
 
 _AWAY_SECONDS = 1.0
+_IN_HAND_SECONDS = 5.0
+"""How long a job waits whose time is over, but that a slot of this process still works on: for another process."""
 _FIRST_COUNT = 8
 """How many jobs a consumer takes at first, and while jobs are about that may end it; doubled with each full batch.
 
@@ -83,23 +95,26 @@ class Consumer:
         self._took_over_at = 0.0
 
     def run(self) -> None:
-        """Work until told to stop. A store that is away costs a pause, never the thread."""
-        told = False
+        """Work until told to stop. Neither a store that is away nor a turn that fails ends the thread."""
         with JobSignal(self._database.url) as signal:
-            while not self._stop.is_set():
-                try:
-                    if not self._handlers.switched_on():
-                        self._stop.wait(self._options.poll)
-                        continue
-                    self._turn(signal)
-                    told = False
-                except MemoryPipelineError as error:
-                    if not told:
-                        log.warning("worker_waits", consumer=self.name, error=type(error).__name__, message=str(error))
-                    told = True
-                    self._stop.wait(_AWAY_SECONDS)
+
+            def start_anew() -> None:
+                # The entries stay in the group, and whoever takes over what is idle has them again.
+                self._delivered = []
+                signal.close()
+
+            take_turns(
+                lambda: self._turn(signal),
+                self._stop,
+                name=self.name,
+                away_seconds=_AWAY_SECONDS,
+                start_anew=start_anew,
+            )
 
     def _turn(self, signal: JobSignal) -> None:
+        if not self._handlers.switched_on():
+            self._stop.wait(self._options.poll)
+            return
         if not self._delivered:
             try:
                 self._delivered = self._read()
@@ -167,6 +182,7 @@ class Consumer:
 
     def _work(self, claims: Sequence[ClaimedJob]) -> None:
         reached("after_claim")
+        claims = self._without_those_in_hand(claims)
         by_type = defaultdict(list)
         for claim in claims:
             by_type[claim.job_type].append(claim)
@@ -179,12 +195,24 @@ class Consumer:
                 started = time.monotonic()
                 with self._leases.holding(jobs, timeouts[job_type]):
                     if handle is None:
+                        log.warning("jobs_of_unknown_type", job_type=job_type, jobs=len(jobs))
                         outcomes: Sequence[Outcome] = [_no_handler(job) for job in jobs]
                     else:
-                        outcomes = work_through(handle, jobs, self._stop.is_set)
+                        with self._leases.working(timeouts[job_type]):
+                            outcomes = work_through(handle, jobs, self._stop.is_set, self._handlers.providers_answer)
                     reached("after_work")
                     self._settle(jobs, outcomes)
                 metrics.job_seconds.labels(job_type).observe(time.monotonic() - started)
+
+    def _without_those_in_hand(self, claims: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+        """Give back what another slot of this process still works on: a job that hangs must not take one by one."""
+        in_hand = self._leases.in_hand(claims)
+        if not in_hand:
+            return claims
+        with self._database.transaction() as connection:
+            release(connection, in_hand, delay_seconds=_IN_HAND_SECONDS)
+        log.warning("jobs_still_in_hand", consumer=self.name, jobs=[str(job.job_id) for job in in_hand[:10]])
+        return [claim for claim in claims if claim not in in_hand]
 
     def _settle(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
         """Tell the ledger, and go on trying while Postgres is away: the work is done, and the claims may still hold."""
@@ -213,6 +241,9 @@ class Consumer:
             if isinstance(outcome, Waits):
                 waiting[outcome.seconds].append(job)
         with self._database.transaction() as connection:
+            if bool(done) + bool(failures) + len(waiting) > 1:
+                # Otherwise two slots or a heartbeat might each hold what the other waits for.
+                lock_claims(connection, jobs)
             finished = finish(connection, done) if done else set()
             states = fail(connection, failures, self._options.retries) if failures else {}
             released = {
@@ -256,4 +287,5 @@ def _log_failure(job: ClaimedJob, outcome: Failed, state: JobState) -> None:
 
 
 def _no_handler(job: ClaimedJob) -> Outcome:
-    return Failed("NoHandler", f"this worker knows no work of type {job.job_type}.", retry=False)
+    """Leave it to others: while releases change, a worker of the older one sees jobs that only the newer one knows."""
+    return Waits(NO_HANDLER_SECONDS, f"this worker knows no work of type {job.job_type}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
+from uuid import uuid4
+
+import structlog
 
 from memory_pipeline.model.errors import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
 from memory_pipeline.model.flags import Flag, switched_off
 from memory_pipeline.model.jobs import JobType
 from memory_pipeline.model.limits import Requester
-from memory_pipeline.model.records import BufferedWrite
+from memory_pipeline.model.records import BufferedWrite, Role, Turn
 from memory_pipeline.model.window import NamedMemories, NamedMemory
 from memory_pipeline.serving.buffering import write_refused
 from memory_pipeline.serving.messages import write_buffered
@@ -19,15 +23,17 @@ from memory_pipeline.stages.relate import relate
 from memory_pipeline.stores.postgres.database import Connection
 from memory_pipeline.stores.postgres.due import keys_of, named_and_facts
 from memory_pipeline.stores.postgres.jobs import ClaimedJob, NewJob, enqueue
-from memory_pipeline.stores.postgres.replays import refused_write
+from memory_pipeline.stores.postgres.replays import is_written, refused_write
 from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.worker.outcomes import Done, Failed, Handle, Outcome, Waits
+from memory_pipeline.worker.waiting import GrowingWaits
 
+log = structlog.get_logger(__name__)
+
+_PLAIN_TEXT = "The weather is fine today."
 _LIMITED = "the tenant or user is over a rate limit"
 
-HELD_SECONDS = 0.2
-"""How long a job waits whose memory another run holds."""
 REFUSED_SECONDS = 300.0
 """How long a job waits whose tenant has not installed the plugin, so that installing it is enough."""
 OFF_SECONDS = 300.0
@@ -38,12 +44,18 @@ def _always() -> bool:
     return True
 
 
+def _unknown() -> bool:
+    return False
+
+
 class Handlers(NamedTuple):
     """The handlers of one process, by type of job."""
 
     by_type: Mapping[JobType, Handle]
     switched_on: Callable[[], bool] = _always
     """Whether jobs may be taken at all; asked before each turn, and answered without delay."""
+    providers_answer: Callable[[], bool] = _unknown
+    """Asks the providers something plain, when they did not answer a job that came alone; False: nobody knows."""
 
     @property
     def job_types(self) -> list[JobType]:
@@ -58,11 +70,14 @@ def stage_handlers(
     `detector` is the plugin that looks for relations, so that its rate limit holds where it costs money; None is the
     ordering of facts in time that is built in, which costs nothing and has no limit.
     """
+    # A Chroma that hangs must be noticed before the jobs' own time is over: they wait, and lose no attempt.
+    job_seconds = pipeline.settings.worker_job_timeout_ms / 1000
+    pipeline.chroma_timeout_seconds = min(pipeline.chroma_timeout_seconds, max(1.0, job_seconds / 3))
     cache = ConversationCache(redis)
-    flags, limits = pipeline.flags, pipeline.rate_limits
+    flags, limits, held = pipeline.flags, pipeline.rate_limits, GrowingWaits()
 
     def enrich_and_embed(jobs: Sequence[ClaimedJob]) -> list[Outcome]:
-        outcomes = _refresh(pipeline, jobs, timings)
+        outcomes = _refresh(pipeline, jobs, timings, held)
         if not flags.off(Flag.RELATIONS):
             _relate_new_facts(pipeline, jobs, outcomes)
         return outcomes
@@ -93,11 +108,38 @@ def stage_handlers(
             "detect_relations": detect_relations,
         },
         switched_on=lambda: not flags.off(),
+        providers_answer=lambda: _providers_answer(pipeline),
     )
 
 
+def _providers_answer(pipeline: Pipeline) -> bool:
+    """Whether both take a plain sentence at this moment. Which of them did not answer a job is not known here."""
+    turn = Turn(
+        message_id=uuid4(),
+        conversation_id=uuid4(),
+        role=Role.USER,
+        speaker="Ana",
+        content=_PLAIN_TEXT,
+        sent_at=datetime.now(UTC),
+    )
+    try:
+        pipeline.enricher.enrich(turn)
+        pipeline.embedder.embed([_PLAIN_TEXT])
+    # A plugin may raise anything; one that refuses such a sentence says nothing about the job.
+    except Exception as error:  # noqa: BLE001
+        log.info("providers_do_not_answer", error=type(error).__name__)
+        return False
+    return True
+
+
 def _write_refused(pipeline: Pipeline, cache: ConversationCache, job: ClaimedJob) -> Outcome:
+    if is_written(job.payload):  # and its worker died before it could say so
+        return Done()
     entry = refused_write(job.payload)
+    if (entry.tenant_id, entry.entry_id) != job.key:
+        # A row of this ledger is written by whoever may write as its tenant; its payload must not reach another one.
+        text = "the request it holds belongs to another tenant or another job: it is not written."
+        return Failed("WrongTenant", text, retry=False)
 
     def write_entry(entry: BufferedWrite) -> int:
         return write_buffered(pipeline.database, cache, entry, with_jobs=True).inserted
@@ -159,20 +201,24 @@ def _relate(pipeline: Pipeline, jobs: Sequence[ClaimedJob]) -> None:
     relate(pipeline.database, _memories(jobs), on_changed=ask_for_index)
 
 
-def _refresh(pipeline: Pipeline, jobs: Sequence[ClaimedJob], timings: Timings) -> list[Outcome]:
+def _refresh(pipeline: Pipeline, jobs: Sequence[ClaimedJob], timings: Timings, held: GrowingWaits) -> list[Outcome]:
     report = refresh(pipeline, _memories(jobs), timings=timings)
     by_memory = {(each.memory.tenant_id, each.memory.memory_id): each for each in report.memories}
-    return [_outcome(by_memory.get((job.tenant_id, job.subject_id))) for job in jobs]  # type: ignore[arg-type]
+    return [_outcome(by_memory.get((job.tenant_id, job.subject_id)), job, held) for job in jobs]  # type: ignore[arg-type]
 
 
-def _outcome(refreshed: RefreshedMemory | None) -> Outcome:
+def _outcome(refreshed: RefreshedMemory | None, job: ClaimedJob, held: GrowingWaits) -> Outcome:
     if refreshed is None:
         return Failed("NoSubject", "the job names no memory: it can't be done.", retry=False)
+    if refreshed.state not in (RefreshState.HELD, RefreshState.AWAY):
+        held.forget(job.key)
     match refreshed.state:
         case RefreshState.DONE | RefreshState.UNKNOWN:
             return Done()
         case RefreshState.HELD:
-            return Waits(HELD_SECONDS, "another run holds the memory")
+            return Waits(held.next(job.key), "another run holds the memory")
+        case RefreshState.AWAY:
+            return Waits(held.next(job.key), refreshed.failure_text or "its index can't be written now")
         case RefreshState.OFF:
             return Waits(OFF_SECONDS, switched_off(refreshed.flags))
         case RefreshState.LIMITED:

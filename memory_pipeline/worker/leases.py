@@ -1,7 +1,8 @@
-"""Renewing the leases of what a worker has in work, from a thread of its own.
+"""Renewing the leases of what a worker has in work, from a thread of its own; and seeing which slots hang.
 
 The stages' heavy work (inference, Postgres, Chroma) lets other threads run, and Python's own lets them run every few
-milliseconds; four renewals fit into a lease, so a thread is enough.
+milliseconds; four renewals fit into a lease, so a thread is enough. What it can't outlast is C code that keeps the
+interpreter's lock for about a lease: docs/decisions/worker.md.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import structlog
 
@@ -17,11 +19,23 @@ from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.jobs import JobKey, heartbeat_interval
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.jobs import ClaimedJob, heartbeat
+from memory_pipeline.worker.turns import places_of
 
 log = structlog.get_logger(__name__)
 
 _STOP_SECONDS = 10.0
 _AGAIN_SECONDS = 0.5
+_LATE_TIMEOUTS = 2.0
+"""A slot whose batch takes so many times what it may is late: it hangs, or has far more to do than it should."""
+
+
+class LateSlot(NamedTuple):
+    """A slot that has worked on one batch for much too long."""
+
+    thread: str
+    seconds: float
+    timeouts: float
+    """The same, in time-outs of its batch."""
 
 
 class Leases:
@@ -33,6 +47,8 @@ class Leases:
         self._lock = threading.Lock()
         self._held: dict[JobKey, tuple[ClaimedJob, float]] = {}
         """With the time (monotonic) after which the claim is not renewed any more."""
+        self._at_work: dict[int, tuple[str, float, float]] = {}
+        """By thread: its name, since when (monotonic) it works on its batch, and how long that may take."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
@@ -72,6 +88,33 @@ class Leases:
                     if claim.key in self._held and self._held[claim.key][0] is claim:
                         del self._held[claim.key]
 
+    @contextmanager
+    def working(self, timeout: float) -> Iterator[None]:
+        """While the block runs this thread works on a batch, which may take `timeout` seconds."""
+        thread = threading.current_thread()
+        slot = threading.get_ident()
+        with self._lock:
+            self._at_work[slot] = (thread.name, time.monotonic(), timeout)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._at_work[slot]
+
+    def late_slots(self) -> list[LateSlot]:
+        """Return the slots whose batch takes twice what it may, or longer."""
+        now = time.monotonic()
+        with self._lock:
+            slots = [
+                LateSlot(name, now - since, (now - since) / limit) for name, since, limit in self._at_work.values()
+            ]
+        return [slot for slot in slots if slot.timeouts > _LATE_TIMEOUTS]
+
+    def in_hand(self, claims: Sequence[ClaimedJob]) -> list[ClaimedJob]:
+        """Return those of these new claims whose job a slot here still works on, under a claim that it has lost."""
+        with self._lock:
+            return [claim for claim in claims if claim.key in self._held and self._held[claim.key][0] is not claim]
+
     def _run(self) -> None:
         wait = interval = heartbeat_interval(self._lease_seconds)
         while not self._stop.wait(wait):
@@ -89,6 +132,9 @@ class Leases:
         except MemoryPipelineError as error:
             # The leases may end; then others take the jobs, and what is finished here late is discarded.
             log.warning("leases_not_renewed", jobs=len(claims), error=type(error).__name__, message=str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - without this thread every claim of the worker would end
+            log.error("leases_not_renewed", jobs=len(claims), error=places_of(error))
             return False
         # What was finished meanwhile is not lost: only what is still held here counts.
         with self._lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -20,10 +19,9 @@ from memory_pipeline.model.errors import (
 )
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
 from memory_pipeline.worker.job_lines import fields_of
+from memory_pipeline.worker.turns import places_of
 
 log = structlog.get_logger(__name__)
-
-_PLACES = 4
 
 
 class Done(NamedTuple):
@@ -55,21 +53,33 @@ Handle = Callable[[Sequence[ClaimedJob]], Sequence[Outcome]]
 AWAY_SECONDS = 5.0
 """How long jobs wait for a store or a provider that is away."""
 BUSY_SECONDS = 0.5
+NO_HANDLER_SECONDS = 60.0
+"""How long a job waits whose type this worker does not know: a worker of a newer release may."""
 
 
-def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[], bool]) -> list[Outcome]:
+def _unknown() -> bool:
+    return False
+
+
+def work_through(
+    handle: Handle,
+    jobs: Sequence[ClaimedJob],
+    stopped: Callable[[], bool],
+    providers_answer: Callable[[], bool] = _unknown,
+) -> list[Outcome]:
     """Return an outcome for each job. A batch that raises is halved until the job that does it stands alone.
 
-    Once `stopped` answers true, what is left waits: it is given back at once.
+    Once `stopped` answers true, what is left waits: it is given back at once. `providers_answer` asks them something
+    that is well known to be harmless, for a job alone that they did not answer; false where it can't be known.
     """
     if stopped():
         return [Waits(0.0, "the worker stops")] * len(jobs)
     try:
-        outcomes = _asked(handle, jobs)
+        return _answers(handle, jobs)
     except StoreUnavailableError as error:
         return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
     except ProviderUnavailableError as error:
-        return _away(handle, jobs, stopped, error)
+        return _away(handle, jobs, stopped, providers_answer, error)
     except BusyError as error:
         return [Waits(BUSY_SECONDS, str(error))] * len(jobs)
     # A plugin or a record may raise anything; the job keeps the reason. SystemExit would end this thread unnoticed.
@@ -78,48 +88,61 @@ def work_through(handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[
             return [_failure(error, jobs[0])]
         log.warning("batch_split", jobs=len(jobs), error=type(error).__name__)
         middle = len(jobs) // 2
-        return work_through(handle, jobs[:middle], stopped) + work_through(handle, jobs[middle:], stopped)
+        halves = (jobs[:middle], jobs[middle:])
+        return [outcome for half in halves for outcome in work_through(handle, half, stopped, providers_answer)]
+
+
+def _answers(handle: Handle, jobs: Sequence[ClaimedJob]) -> list[Outcome]:
+    """Have jobs worked on. What is logged meanwhile about one that is alone names its ids."""
+    with bound_contextvars(**fields_of(jobs[0])) if len(jobs) == 1 else nullcontext():
+        outcomes = list(handle(jobs))
     if len(outcomes) != len(jobs):
-        raise AssertionError(f"a handler answered {len(outcomes)} outcomes for {len(jobs)} jobs")
+        raise MemoryPipelineError(
+            f"the handler of {jobs[0].job_type} answered {len(outcomes)} outcomes for {len(jobs)} jobs: a mistake of "
+            "this program. Mend it, then retry the jobs."
+        )
     return outcomes
 
 
-def _asked(handle: Handle, jobs: Sequence[ClaimedJob]) -> list[Outcome]:
-    """Have jobs worked on. What is logged meanwhile about one that is alone names its ids."""
-    with bound_contextvars(**fields_of(jobs[0])) if len(jobs) == 1 else nullcontext():
-        return list(handle(jobs))
-
-
 def _away(
-    handle: Handle, jobs: Sequence[ClaimedJob], stopped: Callable[[], bool], error: MemoryPipelineError
+    handle: Handle,
+    jobs: Sequence[ClaimedJob],
+    stopped: Callable[[], bool],
+    providers_answer: Callable[[], bool],
+    error: MemoryPipelineError,
 ) -> list[Outcome]:
     """Say what becomes of jobs that a provider did not take. (No job makes a store go away.)
 
     Away, it takes none, and all wait. But a single text may make a provider time out whatever comes with it. So a part
     of them is tried once more, chosen anew each time: if that is taken, the others are looked at more closely, and a
-    job that is left alone has failed by itself. It may hold its neighbours up for a while, and never for good.
+    job that is left alone has failed by itself. It may hold its neighbours up for a while, and never for good. One that
+    comes alone has failed if the providers answer something else at that moment.
     """
+    if len(jobs) == 1 and not stopped() and providers_answer():
+        return [_failure(error, jobs[0])]
     if len(jobs) == 1 or stopped():
         return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
     size = max(1, len(jobs) >> (1 + secrets.randbelow(len(jobs).bit_length() - 1)))
     start = secrets.randbelow(len(jobs) - size + 1)
     part, others = jobs[start : start + size], [*jobs[:start], *jobs[start + size :]]
     try:
-        taken = _asked(handle, part)
+        taken = _answers(handle, part)
     except (StoreUnavailableError, ProviderUnavailableError, BusyError):
         return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
     except (Exception, SystemExit):  # noqa: BLE001 - it is there; whose fault that is, is found by halving
-        taken = work_through(handle, part, stopped)
+        taken = work_through(handle, part, stopped, providers_answer)
     log.warning("batch_split", jobs=len(jobs), error=type(error).__name__)
-    rest = [_failure(error, others[0])] if len(others) == 1 else work_through(handle, others, stopped)
+    if len(others) == 1:
+        rest: list[Outcome] = [_failure(error, others[0])]
+    else:
+        rest = work_through(handle, others, stopped, providers_answer)
     return [*rest[:start], *taken, *rest[start:]]
 
 
 def _failure(error: BaseException, job: ClaimedJob) -> Failed:
     """Say why a job failed. The text of a foreign error may quote a message, so only its place is told."""
     name = type(error).__name__
-    places = [f"{frame.name} ({frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)][-_PLACES:]
-    place = f"{name} in {' < '.join(reversed(places))}"
+    place = places_of(error)
     text = str(error) if isinstance(error, MemoryPipelineError) else place
     # What a plugin says of a text stays in the ledger, under the rules of the tenant.
     told = place if isinstance(error, ProviderError) else text

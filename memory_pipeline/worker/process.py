@@ -34,6 +34,9 @@ from memory_pipeline.worker.relay import Relay
 
 log = structlog.get_logger(__name__)
 
+_HANGS_TIMEOUTS = 10.0
+"""A slot that has worked on a batch for so many time-outs is lost. (Where every slot is late the worker is at once.)"""
+
 
 class Worker:
     """A context manager: works from its start to its end, which waits for the micro-batches in work."""
@@ -119,10 +122,23 @@ class Worker:
         self._stop.set()
 
     def require_running(self) -> None:
-        """Raise where a thread has ended by itself: the process is to be started anew."""
+        """Raise where a thread has ended by itself or slots hang: the process is to be started anew."""
+        if trouble := self._trouble():
+            raise MemoryPipelineError(f"{trouble} Start it again.")
+
+    def _trouble(self) -> str | None:
+        """Say what keeps this worker from working, in a sentence."""
+        if self._stop.is_set():
+            return None
         ended = [thread.name for thread in [*self._threads, self._leases.thread] if not thread.is_alive()]
-        if ended and not self._stop.is_set():
-            raise MemoryPipelineError(f"the worker's {', '.join(ended)} ended: its log says why. Start it again.")
+        if ended:
+            return f"the worker's {', '.join(ended)} ended: its log says why."
+        late = self._leases.late_slots()
+        hangs = [slot for slot in late if slot.timeouts > _HANGS_TIMEOUTS]
+        if hangs or len(late) == self.settings.worker_max_concurrent_jobs:
+            slots = ", ".join(f"{slot.thread} ({slot.seconds:.0f} s)" for slot in hangs or late)
+            return f"the worker hangs: the jobs of {slots} take much longer than they may; others have them now."
+        return None
 
     def _start(self, name: str, run: Callable[[], None]) -> None:
         thread = threading.Thread(target=run, name=name, daemon=True)
@@ -153,8 +169,13 @@ class Worker:
 
     def _sample(self) -> None:
         metrics.jobs_in_work.set(self._leases.in_work)
-        with self._database_of_worker.transaction() as connection:
-            note_worker(connection, self.name)
+        trouble = self._trouble()
+        if trouble is None:
+            with self._database_of_worker.transaction() as connection:
+                note_worker(connection, self.name)
+        else:
+            # Not noted any more, it soon counts as gone: for the health of the whole, and for the backlog sensor.
+            log.error("worker_in_trouble", worker=self.name, message=trouble)
         sample_gauges(self._database_of_worker, self._exports_root)
 
     def _health_line(self) -> None:
@@ -167,6 +188,7 @@ class Worker:
             worker=self.name,
             uptime_seconds=round(time.monotonic() - self._started_at),
             in_progress=self._leases.in_work,
+            late_slots=len(self._leases.late_slots()),
             **counts,
         )
 

@@ -11,7 +11,7 @@ import structlog
 
 from memory_pipeline import metrics
 from memory_pipeline.failpoints import reached
-from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
+from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.model.jobs import LEASE_EXPIRED, RetryPolicy, heartbeat_interval
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_outbox import publish, republish_forgotten
@@ -20,6 +20,7 @@ from memory_pipeline.stores.postgres.job_signal import JobSignal
 from memory_pipeline.stores.postgres.jobs import ReclaimedJob, bring_forward, reclaim_expired
 from memory_pipeline.stores.redis.stream import JobStream
 from memory_pipeline.worker.job_lines import fields_of
+from memory_pipeline.worker.turns import take_turns
 
 log = structlog.get_logger(__name__)
 
@@ -67,19 +68,14 @@ class Relay:
         return self._refused
 
     def run(self) -> None:
-        """Relay until told to stop. A store that is away costs a pause, never the thread."""
-        told = False
+        """Relay until told to stop. Neither a store that is away nor a turn that fails ends the thread."""
         with JobSignal(self._database.url) as signal:
-            while not self._stop.is_set():
-                try:
-                    self.turn()
-                    told = False
-                    signal.wait_for_jobs(min(self._poll, SWEEP_SECONDS))
-                except MemoryPipelineError as error:
-                    if not told:
-                        log.warning("relay_waits", error=type(error).__name__, message=str(error))
-                    told = True
-                    self._stop.wait(_AWAY_SECONDS)
+
+            def turn_and_sleep() -> None:
+                self.turn()
+                signal.wait_for_jobs(min(self._poll, SWEEP_SECONDS))
+
+            take_turns(turn_and_sleep, self._stop, name="relay", away_seconds=_AWAY_SECONDS, start_anew=signal.close)
 
     def turn(self) -> None:
         """Sweep where it is time, then publish all that is due."""

@@ -48,23 +48,48 @@ ACME: dict[str, list[list[object]]] = {
     "memory_growth": [
         ["2025-03-12", "episode", "pending_enrichment", 2, 6, 1.0],
         ["2025-03-02", "episode", "pending_enrichment", 1, 4, 1.0],
-        ["2025-03-01", "episode", "pending_enrichment", 3, 3, 0.75],
-        ["2025-03-01", "fact", "active", 1, 1, 0.25],
+        ["2025-03-01", "episode", "pending_enrichment", 3, 3, 0.6],
+        ["2025-03-01", "fact", "active", 2, 2, 0.4],
     ],
     # The 1st of March 2025 is a Saturday.
     "retention": [["2025-02-24", 0, 1, 1, 1.0], ["2025-02-24", 2, 1, 1, 1.0]],
-    "fact_churn": [["2025-03-12", 0, 1, 0], ["2025-03-01", 1, 0, 1]],
+    "fact_churn": [["2025-03-12", 0, 2, 0], ["2025-03-01", 2, 0, 2]],
     "pipeline_response": [["2025-03-12", "index", 3, 2, 1, 0, 1 / 3, 6, 3, 0.5, 2.5, 2.5]],
     "data_quality": [["2025-03-12", "chroma", "missing", 2, 1, 1]],
+    "cost_daily": [["2025-03-12", "embedder:openai", "test-model", 2, 8, 180, "0.5000000000", 1, 0]],
+    "recall_use": [["2025-03-12", 2, 1, 1, 1, 0.5, 0.5, 1, 0.5, 1, 0.5, 10.0, 20.0]],
+    # What both users have facts of; what they say of it differs.
+    "weekly_topics": [["2025-02-24", "entity", 1, "Ana", 2, 2], ["2025-02-24", "topic", 1, "lives in", 2, 2]],
 }
 """The rows of every report about acme."""
 
 _FACT = """
 INSERT INTO memories (tenant_id, memory_id, user_id, conversation_id, kind, status, content, content_hash, day,
                       source_message_ids, enricher, confidence, subject, predicate, object, valid_from, valid_to)
-SELECT tenant_id, gen_random_uuid(), user_id, conversation_id, 'fact', 'active', %s, sha256('1'),
-       (sent_at AT TIME ZONE 'UTC')::date, ARRAY[message_id], 'test@1', 0.75, 'Ana', 'lives in', %s, sent_at, %s
-FROM messages WHERE tenant_id = %s AND source_message_id = 'm0'
+SELECT tenant_id, gen_random_uuid(), u.user_id, conversation_id, 'fact', 'active', %s, sha256(email::bytea),
+       (sent_at AT TIME ZONE 'UTC')::date, ARRAY[message_id], 'test@1', 0.75, 'Ana', 'lives in', %s || email,
+       sent_at, %s
+FROM messages m JOIN users u USING (tenant_id)
+WHERE tenant_id = %s AND source_message_id = 'm0'
+"""
+_SECOND_USER = """
+INSERT INTO users (tenant_id, user_id, email, display_name)
+SELECT %s, gen_random_uuid(), 'bo@' || slug || '.example', 'Bo'
+FROM tenants WHERE tenant_id = %s
+"""
+_RECALLS = """
+INSERT INTO memory_access_log (tenant_id, user_id, accessed_at, correlation_id, what, channel, query_hash, memory_ids,
+                               turns, degraded_parts, from_cache, milliseconds)
+SELECT m.tenant_id, m.user_id, %s, gen_random_uuid(), 'recall', 'api', sha256('q'), found, 2, degraded, cached, took
+FROM memories m, LATERAL (VALUES (ARRAY[m.memory_id], '{}'::text[], true, 10.0), ('{}', '{chroma}', false, 20.0))
+     AS answers (found, degraded, cached, took)
+WHERE m.tenant_id = %s AND kind = 'fact' AND object LIKE '%%ana@%%'
+"""
+_COSTS = """
+INSERT INTO llm_usage (tenant_id, used_at, correlation_id, plugin, model, what, requests, texts, prompt_tokens,
+                       cost_usd)
+SELECT %s, %s, gen_random_uuid(), 'embedder:openai', 'test-model', 'embedding', 1, 4, 90, cost
+FROM (VALUES (0.5), (NULL)) AS calls (cost)
 """
 _JOB = """
 INSERT INTO memory_jobs (tenant_id, job_type, state, day, attempts, error_class, error_text, correlation_id, created_at,
@@ -94,7 +119,10 @@ def fill(stack: ApiStack) -> None:
         )
         ((tenant_id,),) = stack.rows("SELECT tenant_id FROM tenants WHERE slug = %s", tenant)
         day = f"2025-03-{in_day} 10:00+00"
+        stack.execute(_SECOND_USER, tenant_id, tenant_id)
         stack.execute(_FACT, text, text, day, tenant_id)
+        stack.execute(_RECALLS, day, tenant_id)
+        stack.execute(_COSTS, tenant_id, day)
         stack.execute(_JOB, tenant_id, day, day)
         stack.execute(_FINDINGS, day, tenant_id, *((CANARY, CANARY) if tenant == "globex" else ("chroma", "missing")))
 
@@ -266,6 +294,10 @@ def test_the_list_says_what_every_report_is_and_what_its_columns_mean(stack: Api
         ("retention", {"from_": "2025-03-02"}, [0, 1]),
         ("retention", {"from_": "2025-03-03"}, []),
         ("retention", {"to": "2025-02-23"}, []),
+        ("weekly_topics", {"from_": "2025-03-02"}, [0, 1]),
+        ("weekly_topics", {"from_": "2025-03-03"}, []),
+        ("cost_daily", {"to": "2025-03-11"}, []),
+        ("recall_use", {"from_": "2025-03-12", "to": "2025-03-12"}, [0]),
     ],
 )
 def test_days_are_those_asked_for_both_included(

@@ -234,7 +234,11 @@ def command_of(pid: int) -> list[str]:
         return []
 
 
-def test_up_serves_the_ui_goes_on_without_its_worker_and_ctrl_c_leaves_no_process(demo_home: Path) -> None:
+def workers_below(pid: int) -> list[int]:
+    return [child for child in descendants(pid) if "worker" in command_of(child)]
+
+
+def test_up_serves_the_ui_starts_its_worker_anew_and_ctrl_c_leaves_no_process(demo_home: Path) -> None:
     port = free_port()
     log = demo_home / "up.log"
     with log.open("w") as output:
@@ -254,12 +258,14 @@ def test_up_serves_the_ui_goes_on_without_its_worker_and_ctrl_c_leaves_no_proces
         assert "export MEMORY_POSTGRES_APP_URL=" in exports
         started = [identity for pid in descendants(up.pid) if (identity := process_identity(pid)) is not None]
         assert len(started) > 5
-        (worker,) = [identity.pid for identity in started if "worker" in command_of(identity.pid)]
+        (worker,) = workers_below(up.pid)
         os.kill(worker, signal.SIGKILL)
-        while "`memory-pipeline worker` starts another" not in log.read_text():
+        while not set(workers_below(up.pid)) - {worker}:
             assert up.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
+        assert "the worker is started anew in 1 s" in log.read_text()
+        started += [identity for pid in descendants(up.pid) if (identity := process_identity(pid)) is not None]
         assert succeed(demo_home, "env") == exports
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0, log.read_text()

@@ -7,15 +7,21 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from memory_pipeline.commands import querying
 from memory_pipeline.stages.export import export_lake
-from memory_pipeline.stores.duckdb.generations import current_export, generations
-from memory_pipeline.stores.duckdb.publish import Scope, publish_duckdb
+from memory_pipeline.stores.duckdb import overview
+from memory_pipeline.stores.duckdb.build import read_in_fresh_process
+from memory_pipeline.stores.duckdb.generations import TableSummary, current_export, generations, prune, switch
+from memory_pipeline.stores.duckdb.overview import published_files, verify_exports
+from memory_pipeline.stores.duckdb.publish import LOCK, Scope, publish_duckdb
 from memory_pipeline.stores.duckdb.questions import questions, worked_question
+from memory_pipeline.stores.files import locked
 from memory_pipeline.stores.lake.publish import publish_lake
 from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
@@ -36,8 +42,8 @@ def exported(servers: Servers, migrated_template: str, tmp_path_factory: pytest.
         fill(database.pipeline_url)
         export_lake(database.pipeline_url, WINDOW, data / "lake")
         publish_duckdb(data / "lake", data / "exports", 3, CONSUMERS)
-        late = message("globex", "late", datetime(2025, 3, 2, 12, tzinfo=UTC))
-        add_messages(database.pipeline_url, "globex", [late])
+        late = message("acme", "late", datetime(2025, 3, 2, 12, tzinfo=UTC))
+        add_messages(database.pipeline_url, "acme", [late])
         export_lake(database.pipeline_url, WINDOW, data / "lake")
         publish_duckdb(data / "lake", data / "exports", 3, CONSUMERS)
     return data
@@ -66,9 +72,9 @@ def test_every_generation_is_listed_with_whose_rows_it_has(data: Path) -> None:
     assert [(one["consumer"], one["served"], one["tenant"], one["masked"], one["messages"]) for one in files] == [
         (None, True, None, False, MESSAGES + 1),
         (None, False, None, False, MESSAGES),
-        ("acme", True, "acme", False, MESSAGES // 2),
+        ("acme", True, "acme", False, MESSAGES // 2 + 1),
         ("acme", False, "acme", False, MESSAGES // 2),
-        ("acme-lab", True, "acme", True, MESSAGES // 2),
+        ("acme-lab", True, "acme", True, MESSAGES // 2 + 1),
         ("acme-lab", False, "acme", True, MESSAGES // 2),
     ]
     assert "acme, masked" in run(data, "export", "list").stdout
@@ -132,13 +138,84 @@ def test_sql_asks_a_tenants_own_file_with_texts_where_there_is_one(data: Path) -
         "SELECT count(*) AS messages, count(DISTINCT tenant_id) AS tenants, max(content) <> '' AS texts FROM messages"
     )
     done = run(data, "sql", question, "--tenant", "acme", "--format", "json")
-    assert json.loads(done.stdout) == [{"messages": MESSAGES // 2, "tenants": 1, "texts": True}]
+    assert json.loads(done.stdout) == [{"messages": MESSAGES // 2 + 1, "tenants": 1, "texts": True}]
     shutil.rmtree(data / "exports/consumers/acme")
     done = run(data, "sql", question, "--tenant", "acme", "--format", "json")
-    assert json.loads(done.stdout) == [{"messages": MESSAGES // 2, "tenants": 1, "texts": False}]
+    assert json.loads(done.stdout) == [{"messages": MESSAGES // 2 + 1, "tenants": 1, "texts": False}]
     refused = run(data, "sql", question, "--tenant", "globex")
     assert refused.returncode == 2
     assert "no file is exported for tenant 'globex' alone" in refused.stderr
+
+
+def test_sql_asks_the_new_file_where_the_old_one_is_removed_before_it_is_opened(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    old, new = generations(data / "exports")
+    switch(data / "exports", old.name)
+
+    def found_too_late(exports: Path) -> Path:
+        path = current_export(exports)
+        if path == old:
+            switch(exports, new.name)
+            prune(exports, 1)
+        return path
+
+    monkeypatch.setenv("MEMORY_DATA_DIR", str(data))
+    monkeypatch.setattr(querying, "current_export", found_too_late)
+    assert querying.sql_command("SELECT count(*) AS messages FROM messages", "csv", 60, None, None) == 0
+    assert capfd.readouterr().out == f"messages\n{MESSAGES + 1}\n"
+    assert not old.exists()
+
+
+def test_sql_says_so_where_the_served_file_is_gone(data: Path) -> None:
+    current_export(data / "exports").unlink()
+    done = run(data, "sql", "SELECT 1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "export again" in done.stderr
+
+
+def test_sql_ends_quietly_where_nobody_reads_its_answer(data: Path) -> None:
+    command = f"{sys.executable} -m memory_pipeline.cli sql 'FROM range(3000000)' --format csv | head -n 2"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"MEMORY_DATA_DIR": str(data)},
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "range\n0\n", "")
+
+
+def test_generations_that_a_publisher_removes_meanwhile_are_no_problem(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports = data / "exports"
+    old, new = generations(exports)
+
+    def removed_meanwhile(path: Path) -> dict[str, TableSummary]:
+        if path == old:
+            prune(exports, 1)
+        return read_in_fresh_process(path)
+
+    monkeypatch.setattr(overview, "read_in_fresh_process", removed_meanwhile)
+    assert overview.verify_exports(exports) == []
+    assert generations(exports) == [new]
+
+
+def test_listing_and_verifying_wait_for_the_publisher_where_they_meet_something_half_done(data: Path) -> None:
+    exports = data / "exports"
+    served = current_export(exports)
+    with ThreadPoolExecutor(2) as threads:
+        with locked(exports / LOCK):
+            served.rename(exports / "aside")
+            listed = threads.submit(published_files, exports)
+            problems = threads.submit(verify_exports, exports)
+            with pytest.raises(TimeoutError):
+                listed.result(timeout=0.5)
+            (exports / "aside").rename(served)
+        assert listed.result(timeout=60)[0].path == served
+        assert problems.result(timeout=60) == []
 
 
 def test_sql_stops_at_the_limit_and_says_so(data: Path) -> None:
@@ -152,8 +229,8 @@ def test_worked_questions_are_listed_and_asked_by_number(data: Path) -> None:
     assert [line.split(maxsplit=1) for line in listed] == [[str(one.number), one.question] for one in questions()]
     done = run(data, "sql", "--question", "2", "--format", "json")
     assert [(row["tenant"], row["messages"]) for row in json.loads(done.stdout)] == [
-        ("globex", MESSAGES // 2 + 1),
-        ("acme", MESSAGES // 2),
+        ("acme", MESSAGES // 2 + 1),
+        ("globex", MESSAGES // 2),
     ]
     assert worked_question(2).statement in done.stderr
     own = json.loads(run(data, "sql", "--question", "2", "--tenant", "acme", "--format", "json").stdout)

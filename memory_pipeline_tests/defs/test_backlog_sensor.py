@@ -11,14 +11,14 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from memory_pipeline.definitions import defs
 from memory_pipeline.defs.queue import backlog
-from memory_pipeline.defs.queue.backlog import JOB_TYPES, NAME
+from memory_pipeline.defs.queue.backlog import JOB_TYPES, NAME, UNSEEN_SECONDS
 from memory_pipeline.defs.sensing import ASKED_BY_TAG
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_reports import note_worker
-from memory_pipeline.stores.postgres.jobs import claim_next
+from memory_pipeline.stores.postgres.jobs import claim_next, heartbeat
 from memory_pipeline_tests.defs.conftest import Deployment
 from memory_pipeline_tests.defs.queued import (
     DAY,
@@ -196,7 +196,10 @@ def test_jobs_that_a_dead_worker_held_are_asked_for(
     monkeypatch.setenv("MEMORY_RETRY_ATTEMPTS", "1")
     assert skipped(instance) == "Nothing is due."
     execute(settings, "UPDATE memory_jobs SET lease_until = lease_until - interval '1 hour'")
-    assert len(asked(instance)) == 1
+    _none, reason, _events, cursor = tick(instance, NAME)
+    assert reason == "Nothing is due."
+    requests, _reason, _events, cursor = tick(instance, NAME, a_while_ago(cursor))
+    assert len(requests) == 1
     assert job_states(settings) == {"failed": 2}
 
 
@@ -229,6 +232,35 @@ def test_without_a_worker_old_completed_jobs_go_and_jobs_of_a_clock_set_back_com
     assert job_states(settings) == {"completed": 1, "pending": 1}
     skipped(instance)
     assert job_states(settings) == {"completed": 1, "pending": 1}
+
+
+def a_while_ago(cursor: str | None) -> str:
+    """The cursor of a tick that was UNSEEN_SECONDS earlier than it was."""
+    assert cursor
+    return (datetime.fromisoformat(cursor) - timedelta(seconds=UNSEEN_SECONDS)).isoformat()
+
+
+def test_jobs_of_a_worker_that_lives_stay_its_own_after_an_outage_of_postgres(
+    deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could show itself or renew a lease for an hour; the sensor looks first when Postgres is back."""
+    settings = deployment.settings
+    post(settings, ["one", "two"])
+    with Database(str(settings.postgres_pipeline_url)) as database, database.transaction() as connection:
+        claims = claim_next(connection, "host:1", JOB_TYPES, 10, 20.0)
+    see_worker(settings)
+    monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_JOBS", "2")
+    before = tick(instance, NAME)[3]
+    execute(settings, "UPDATE memory_jobs SET lease_until = lease_until - interval '1 hour'")
+    execute(settings, "UPDATE worker_heartbeats SET seen_at = seen_at - interval '1 hour'")
+    requests, reason, _events, cursor = tick(instance, NAME, before)
+    assert (requests, reason) == ([], "Nothing is due.")
+    see_worker(settings)
+    requests, reason, _events, cursor = tick(instance, NAME, a_while_ago(cursor))
+    assert (requests, reason, cursor or "") == ([], "Nothing is due.", "")
+    assert job_states(settings) == {"processing": 2}
+    with Database(str(settings.postgres_pipeline_url)) as database, database.transaction() as connection:
+        assert len(heartbeat(connection, claims, 20.0)) == 2
 
 
 def test_work_of_tenants_that_permit_no_enricher_is_not_asked_for(

@@ -63,6 +63,7 @@ FIGURES: tuple[Callable[[Path], Figure], ...] = (
     plots.catalogue_figure,
     plots.users_figure,
     plots.topics_figure,
+    plots.hours_figure,
     plots.calendar_figure,
 )
 _MOST_BYTES = 22_000

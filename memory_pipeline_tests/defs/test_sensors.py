@@ -11,7 +11,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from memory_pipeline.definitions import defs
-from memory_pipeline.defs.queue.worker_reports import DAYS_AT_ONCE
 from memory_pipeline.defs.sensing import ASKED_BY_TAG
 from memory_pipeline.settings import Settings
 from memory_pipeline.stores.postgres.database import Database
@@ -31,6 +30,8 @@ from memory_pipeline_tests.defs.queued import (
 )
 from memory_pipeline_tests.serving.buffered_writes import link_person, requests
 
+REPORTED = ("facts", "memory_relationships", "memory_embeddings", "chroma_index")
+"""The assets that workers bring up to date."""
 NOWHERE = "postgresql://memory_pipeline@127.0.0.1:1/memory"
 
 
@@ -174,7 +175,9 @@ def finish_jobs(settings: Settings, limit: int = 1000) -> int:
     """What a worker does to the ledger."""
     with Database(str(settings.postgres_pipeline_url)) as database:
         with database.transaction() as connection:
-            claims = claim_next(connection, "host:1:a:0", ("enrich_and_embed", "index"), limit, 20.0)
+            claims = claim_next(
+                connection, "host:1:a:0", ("enrich_and_embed", "index", "detect_relations"), limit, 20.0
+            )
         with database.transaction() as connection:
             return len(finish(connection, claims))
 
@@ -189,26 +192,49 @@ def test_what_workers_did_shows_as_materialized_days_each_once_a_tick(
     _none, _reason, events, cursor = tick(instance, name)
     assert events == []
     assert finish_jobs(settings) == 3
-    requests, reason, events, cursor = tick(instance, name, cursor)
-    assert requests == []
-    assert reason == "Reported 6 materializations; 0 wait for the next tick."
-    assert {(one.asset_key.to_user_string(), one.partition): one.metadata["jobs"].value for one in events} == {
-        (asset, day): jobs
-        for asset in ("facts", "memory_embeddings", "chroma_index")
-        for day, jobs in (("2025-03-03", 2), ("2025-03-04", 1))
-    }
-    report(instance, events)
-    for asset in ("facts", "memory_embeddings", "chroma_index"):
+    for day, jobs, waiting in (("2025-03-04", 1, 4), ("2025-03-03", 2, 0)):
+        requests, reason, events, cursor = tick(instance, name, cursor)
+        assert requests == []
+        assert reason == f"Reported 4 materializations; {waiting} wait for the next tick."
+        assert [(one.asset_key.to_user_string(), one.partition, one.metadata["jobs"].value) for one in events] == [
+            (asset, day, jobs) for asset in REPORTED
+        ]
+        report(instance, events)
+    for asset in REPORTED:
         assert instance.get_materialized_partitions(dg.AssetKey(asset)) == {"2025-03-03", "2025-03-04"}
     assert tick(instance, name, cursor)[2] == []
 
 
-def test_many_days_are_reported_bit_by_bit_and_none_is_left_out(
+def test_relations_are_reported_only_where_they_were_looked_for(
+    deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = deployment.settings
+    monkeypatch.setenv("MEMORY_RELATIONS_ENABLED", "false")
+    cursor = tick(instance, "worker_reports_sensor")[3]
+    post(settings, ["one", "two"])
+    execute(
+        settings,
+        "UPDATE memory_jobs SET job_type = 'detect_relations'"
+        " WHERE job_id = (SELECT job_id FROM memory_jobs ORDER BY job_id LIMIT 1)",
+    )
+    assert finish_jobs(settings) == 2
+    events = tick(instance, "worker_reports_sensor", cursor)[2]
+    assert {one.asset_key.to_user_string(): one.metadata["jobs"].value for one in events} == dict.fromkeys(REPORTED, 1)
+    cursor = tick(instance, "worker_reports_sensor", cursor)[3]
+    post(settings, ["three"])
+    assert finish_jobs(settings) == 1
+    events = tick(instance, "worker_reports_sensor", cursor)[2]
+    assert [one.asset_key.to_user_string() for one in events] == [
+        asset for asset in REPORTED if asset != "memory_relationships"
+    ]
+
+
+def test_an_asset_has_at_most_one_event_a_tick_and_no_day_is_left_out(
     deployment: Deployment, instance: dg.DagsterInstance
 ) -> None:
     settings = deployment.settings
     name = "worker_reports_sensor"
-    days = 2 * DAYS_AT_ONCE + 3
+    days = 4
     post(settings, [f"text {n}" for n in range(days)])
     execute(
         settings,
@@ -218,10 +244,11 @@ def test_many_days_are_reported_bit_by_bit_and_none_is_left_out(
     cursor = tick(instance, name)[3]
     assert finish_jobs(settings) == days
     reported: list[str] = []
-    for expected in (DAYS_AT_ONCE, DAYS_AT_ONCE, 3, 0):
+    for expected in (1, 1, 1, 1, 0):
         _none, _reason, events, cursor = tick(instance, name, cursor)
         facts = [one.partition for one in events if one.asset_key == dg.AssetKey("facts")]
         assert len(facts) == expected
+        assert len(events) == len({one.asset_key for one in events})
         reported += facts
     assert sorted(reported) == [(DAY + timedelta(days=n + 1)).isoformat() for n in range(days)]
 

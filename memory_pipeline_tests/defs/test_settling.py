@@ -10,6 +10,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from memory_pipeline.model.jobs import MEMORY_TYPES
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.stages.audit import audit
@@ -21,7 +22,6 @@ from memory_pipeline.stages.relate import relate
 from memory_pipeline.stores.postgres.conversations import delete_conversation
 from memory_pipeline.stores.postgres.job_completions import completed_by_workers, settled_until
 from memory_pipeline.stores.postgres.job_settling import (
-    MEMORY_TYPES,
     Settled,
     complete_open_jobs,
     open_jobs,

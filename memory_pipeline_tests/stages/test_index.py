@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,12 +26,20 @@ from memory_pipeline.model.ids import bucket_of, derive_hex, milliseconds, vecto
 from memory_pipeline.model.window import DayWindow, NamedMemories, NamedMemory
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages import indexer, vector_reader
-from memory_pipeline.stages.index import IndexReport, index_memories, rebuild_index
+from memory_pipeline.stages.index import IndexFailedError, IndexReport, index_memories, rebuild_index
 from memory_pipeline.stages.indexer import TenantIndexReport
-from memory_pipeline.stores.chroma import ChromaStore, VectorEntry
+from memory_pipeline.stores.chroma import ChromaFailingError, ChromaStore, VectorEntry
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import Generation, announce_entries, live_generation, writer_lock
+from memory_pipeline.stores.postgres.index import (
+    Generation,
+    Purpose,
+    WriterLock,
+    announce_entries,
+    live_generation,
+    writer_lock,
+)
 from memory_pipeline.stores.postgres.tenants import ensure_tenant, ensure_user
+from memory_pipeline_tests.faults.chroma_proxy import ChromaProxy, failing_for, refusing
 
 Stored = Callable[[UUID], dict[str, Any]]
 
@@ -707,3 +716,166 @@ def test_a_rebuild_that_does_not_hold_what_it_should_leaves_the_old_index_live(w
     assert world.rebuild(acme).added == 2
     world.assert_agrees(acme)
     assert len(list(world.chroma.collections())) == 1
+
+
+# -- what Chroma refuses, and where it fails --
+
+
+@pytest.fixture
+def proxy(world: World, chroma_url: str, chroma_database: str) -> Iterator[ChromaProxy]:
+    """What `world` speaks to Chroma through."""
+    with ChromaProxy(chroma_url) as proxy, ChromaStore(proxy.url, chroma_database) as through:
+        world.chroma = through
+        yield proxy
+
+
+def test_a_memory_that_chroma_refuses_keeps_no_other_from_being_indexed(
+    world: World, acme: UUID, proxy: ChromaProxy
+) -> None:
+    memories = world.remember(acme, *(f"text {number}" for number in range(50)), chunks=2)
+    refused = {memories[3], memories[31]}
+    proxy.script = refusing(refused)
+    for _ in range(2):
+        with pytest.raises(IndexFailedError, match=r"refused to .* no such vector") as raised:
+            world.index(batch_rows=30)
+        assert set(raised.value.report.refused) == {(acme, memory_id) for memory_id in refused}
+        assert raised.value.failures == {}
+        assert set(world.indexed(acme)) == set(memories) - refused
+    proxy.script = None
+    assert world.index().added == 4
+    world.assert_agrees(acme)
+
+
+def test_where_chroma_refuses_everything_it_is_not_asked_about_each_memory(
+    world: World, acme: UUID, proxy: ChromaProxy
+) -> None:
+    memories = world.remember(acme, *(f"text {number}" for number in range(300)))
+    globex = world.tenant("globex")
+    world.remember(globex, "ok")
+    proxy.script = refusing(memories)
+    with pytest.raises(IndexFailedError) as raised:
+        world.index()
+    assert list(raised.value.failures) == [acme]
+    assert proxy.scripted < 100
+    world.assert_agrees(globex)
+
+
+def test_a_lost_collection_is_rebuilt_without_what_chroma_refuses(world: World, acme: UUID, proxy: ChromaProxy) -> None:
+    refused, *others = world.remember(acme, "one", "two", "three")
+    world.index()
+    world.chroma.delete_collection(world.live(acme).collection_uuid)
+    proxy.script = refusing([refused])
+    with pytest.raises(IndexFailedError) as raised:
+        world.index()
+    assert raised.value.report.rebuilt == [acme]
+    assert set(raised.value.report.refused) == {(acme, refused)}
+    assert set(world.indexed(acme)) == set(others)
+
+
+def test_a_rebuild_that_chroma_refuses_a_memory_of_leaves_the_old_index_live(
+    world: World, acme: UUID, proxy: ChromaProxy
+) -> None:
+    refused, *_others = world.remember(acme, "one", "two", "three")
+    world.index()
+    live = world.live(acme)
+    proxy.script = refusing([refused])
+    with pytest.raises(MemoryPipelineError, match="no such vector"):
+        world.rebuild(acme)
+    assert world.live(acme) == live
+    assert refused in world.indexed(acme)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_collection_that_fails_keeps_no_other_tenant_from_being_indexed(
+    world: World, acme: UUID, proxy: ChromaProxy, named: bool
+) -> None:
+    globex = world.tenant("globex")
+    for tenant_id in (acme, globex):
+        world.remember(tenant_id, "one")
+    world.index()
+    new = [NamedMemory(tenant_id, world.remember(tenant_id, "two")[0], FIRST) for tenant_id in (acme, globex)]
+    broken = max(acme, globex) if named else acme
+    proxy.script = failing_for(world.live(broken).collection_uuid)
+    selection = NamedMemories.of(new) if named else MARCH
+    with pytest.raises(IndexFailedError, match="disk is full") as raised:
+        index_memories(world.database, world.chroma, MODEL, DIMENSION, selection)
+    [(tenant_id, error)] = raised.value.failures.items()
+    assert (tenant_id, type(error)) == (broken, ChromaFailingError)
+    [other] = {acme, globex} - {broken}
+    world.assert_agrees(other)
+    proxy.script = None
+    world.index()
+    world.assert_agrees(broken)
+
+
+def test_batches_of_named_memories_build_a_lost_collection_again_in_parts(
+    world: World, acme: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    globex = world.tenant("globex")
+    for tenant_id in (acme, globex):
+        world.remember(tenant_id, *(f"text {number}" for number in range(25)))
+    world.index()
+    for tenant_id in (acme, globex):
+        world.chroma.delete_collection(world.live(tenant_id).collection_uuid)
+    monkeypatch.setattr(indexer, "_RECOVERY_SECONDS", -1.0)
+    named = NamedMemories.of(
+        [NamedMemory(tenant_id, world.remember(tenant_id, "new")[0], FIRST) for tenant_id in (acme, globex)]
+    )
+    first = world.live(acme)
+    turns = 0
+    while report := index_memories(world.database, world.chroma, MODEL, DIMENSION, named, batch_rows=10):
+        turns += 1
+        if not report.held:
+            break
+        assert turns <= 10
+    assert turns == 6, "each turn writes one page of one tenant, and 26 vectors are three pages"
+    assert world.live(acme) != first
+    for tenant_id in (acme, globex):
+        world.assert_agrees(tenant_id)
+
+
+def test_named_memories_do_not_wait_while_their_lost_collection_is_built_again(
+    world: World, acme: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.remember(acme, "one")
+    world.index()
+    world.chroma.delete_collection(world.live(acme).collection_uuid)
+    [memory_id] = world.remember(acme, "two")
+    waits = waits_for_locks(monkeypatch)
+    named = NamedMemories.of([NamedMemory(acme, memory_id, FIRST)])
+    with writer_lock(world.database, acme, MODEL, "rebuild"):
+        report = index_memories(world.database, world.chroma, MODEL, DIMENSION, named)
+    assert report.held == [acme]
+    assert waits == [("index", indexer._NAMED_WAIT_SECONDS), ("rebuild", 0.0)]
+    assert index_memories(world.database, world.chroma, MODEL, DIMENSION, named).rebuilt == [acme]
+
+
+def test_a_batch_waits_once_for_all_indexes_that_others_write(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "_NAMED_WAIT_SECONDS", 0.1)
+    waits = waits_for_locks(monkeypatch)
+    tenants = [world.tenant(f"tenant-{number}") for number in range(2)]
+    named = NamedMemories.of(
+        [NamedMemory(tenant_id, world.remember(tenant_id, "one")[0], FIRST) for tenant_id in tenants]
+    )
+    with ExitStack() as held:
+        for tenant_id in tenants:
+            held.enter_context(writer_lock(world.database, tenant_id, MODEL))
+        report = index_memories(world.database, world.chroma, MODEL, DIMENSION, named)
+    assert set(report.held) == set(tenants)
+    assert waits == [("index", 0.1), ("index", 0.0)]
+
+
+def waits_for_locks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """What the indexer takes from now on: which lock, and how long it would wait for it."""
+    waits: list[tuple[str, float]] = []
+
+    @contextmanager
+    def lock(
+        database: Database, tenant_id: UUID, model: str, purpose: Purpose = "index", *, wait_seconds: float
+    ) -> Iterator[WriterLock]:
+        waits.append((purpose, wait_seconds))
+        with writer_lock(database, tenant_id, model, purpose, wait_seconds=wait_seconds) as found:
+            yield found
+
+    monkeypatch.setattr(indexer, "writer_lock", lock)
+    return waits

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -25,6 +26,7 @@ from memory_pipeline.stages.refresh import RefreshReport, RefreshState, refresh
 from memory_pipeline.stores.postgres import due
 from memory_pipeline.stores.postgres.index import live_generation, writer_lock
 from memory_pipeline_tests.conftest import Database
+from memory_pipeline_tests.faults.chroma_proxy import ChromaProxy, failing_for, refusing
 from memory_pipeline_tests.stages.support import (
     DIMENSION,
     MARCH,
@@ -391,6 +393,74 @@ def test_an_index_that_cannot_be_written_fails_the_memories_of_its_tenant_alone(
     assert outcomes[speech.tenant()].state is DONE
     assert outcomes[globex].state is FAILED
     assert "dimensions" in str(outcomes[globex].failure_text)
+
+
+def test_a_memory_whose_vector_has_no_place_in_the_index_fails_alone(speech: World, pipeline: Pipeline) -> None:
+    for tenant in ("acme", "globex"):
+        for place in ("Lisbon", "Porto", "Berlin"):
+            speech.say(f"I moved to {place}.", tenant=tenant)
+    enrich(pipeline.database, pipeline.enricher, MARCH)
+    embed(pipeline.database, pipeline.embedder, MARCH)
+    speech.execute(
+        "UPDATE memory_embeddings e SET embedding = '[1,2,3]', dimension = 3 FROM memories m"
+        " WHERE m.memory_id = e.memory_id AND m.content = 'Ana: I moved to Porto.' AND m.tenant_id = %s",
+        speech.tenant("globex"),
+    )
+    report = refresh(pipeline, speech.named())
+    [failed] = [outcome for outcome in report.memories if outcome.state is not DONE]
+    assert (failed.state, failed.retryable, failed.memory.tenant_id) == (FAILED, True, speech.tenant("globex"))
+    assert "dimensions" in str(failed.failure_text)
+    assert str(failed.memory.memory_id) in str(failed.failure_text)
+
+
+def test_a_message_fails_with_the_fact_of_it_that_chroma_refuses_and_its_neighbours_do_not(
+    speech: World, pipeline: Pipeline
+) -> None:
+    for place in ("Lisbon", "Porto", "Berlin", "Oslo"):
+        speech.say(f"I moved to {place}.")
+    enrich(pipeline.database, pipeline.enricher, MARCH)
+    with through_proxy(pipeline) as (proxy, through):
+        proxy.script = refusing([speech.memories("fact")["Ana moved to Porto."]["memory_id"]])
+        report = refresh(through, speech.named())
+        by_state = {outcome.memory.memory_id: outcome.state for outcome in report.memories}
+        of_porto = speech.memories("episode")["Ana: I moved to Porto."]["memory_id"]
+        assert by_state.pop(of_porto) is FAILED
+        assert list(by_state.values()) == [DONE] * 3
+        proxy.script = None
+        assert states(refresh(through, speech.named())) == [DONE] * 4
+    assert_index_agrees(pipeline)
+
+
+def test_memories_of_a_collection_that_fails_are_tried_again_and_have_not_failed(
+    speech: World, pipeline: Pipeline
+) -> None:
+    speech.say("I live in Lisbon.")
+    speech.say("I live in Porto.", tenant="globex")
+    refresh(pipeline, speech.named())
+    for tenant in ("acme", "globex"):
+        speech.say("I moved to Berlin.", tenant=tenant)
+    globex = speech.tenant("globex")
+    with pipeline.database.transaction() as connection:
+        live = live_generation(connection, globex, MODEL)
+    assert live is not None
+    with through_proxy(pipeline) as (proxy, through):
+        proxy.script = failing_for(live.collection_uuid)
+        for outcome in refresh(through, speech.named("Ana: I moved to Berlin.")).memories:
+            assert outcome.state is (RefreshState.AWAY if outcome.memory.tenant_id == globex else DONE)
+        proxy.script = None
+        assert states(refresh(through, speech.named())) == [DONE] * 4
+    assert_index_agrees(pipeline)
+
+
+@contextmanager
+def through_proxy(pipeline: Pipeline) -> Iterator[tuple[ChromaProxy, Pipeline]]:
+    """The same pipeline, with a proxy before Chroma."""
+    with (
+        ChromaProxy(str(pipeline.settings.chroma_url)) as proxy,
+        Pipeline(pipeline.settings.model_copy(update={"chroma_url": proxy.url})) as through,
+    ):
+        through.enricher, through.embedder = pipeline.enricher, pipeline.embedder
+        yield proxy, through
 
 
 def embed_and_spoil(speech: World, pipeline: Pipeline, tenant_id: UUID) -> None:

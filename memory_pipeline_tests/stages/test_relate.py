@@ -370,5 +370,5 @@ def test_named_memories_do_not_wait_for_long_while_other_facts_are_ordered(
     remember(speech, lives("Lisbon", 2))
     with speech.database.transaction() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('relate_facts'))")
-        with pytest.raises(BusyError, match="Run it again"):
+        with pytest.raises(BusyError, match="run it again"):
             relate(speech.database, speech.named())

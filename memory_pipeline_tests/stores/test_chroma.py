@@ -17,12 +17,15 @@ from memory_pipeline.local.chroma import ChromaServer
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, StoreUnavailableError
 from memory_pipeline.model.ids import parse_vector_id, vector_id
 from memory_pipeline.stores.chroma import (
+    ChromaFailingError,
+    ChromaRefusedError,
     ChromaStore,
     CollectionLostError,
     VectorBatch,
     VectorEntry,
     VectorMetadata,
 )
+from memory_pipeline_tests.faults.chroma_proxy import Answer, ChromaProxy
 
 ADA, BOB = uuid4(), uuid4()
 TALK = uuid4()
@@ -184,9 +187,55 @@ def test_a_refusal_names_the_server_and_the_reason(store: ChromaStore, collectio
 
 
 def test_a_request_too_large_is_an_error_and_not_a_loss(store: ChromaStore, collection: UUID) -> None:
-    with pytest.raises(StoreUnavailableError, match=r"(?i)payload too large"):
+    with pytest.raises(ChromaRefusedError, match=r"(?i)payload too large"):
         store.add(collection, batch((ADA, [1, 0], metadata()), documents=["x" * 45_000_000]))
     assert store.count(collection) == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, b'{"error": "InternalError", "message": "database or disk is full"}'),
+        (500, b"<html>out of order"),
+        (503, b'{"error": "ChromaError", "message": "in a moment"}'),
+        (429, b'{"error": "ChromaError", "message": "too much"}'),
+        (403, b""),
+        (404, b"<html>nothing here"),
+        (302, b""),
+    ],
+)
+def test_a_server_that_answers_that_it_cannot_is_failing_and_refuses_nothing(
+    store: ChromaStore, collection: UUID, chroma_database: str, status: int, body: bytes
+) -> None:
+    with ChromaProxy(store.url) as proxy, ChromaStore(proxy.url, chroma_database) as through:
+        through.add(collection, batch((ADA, [1, 0], metadata())))
+        proxy.script = lambda _request: Answer(status, body)
+        for ask in (
+            lambda: through.upsert(collection, batch((ADA, [0, 1], metadata()))),
+            lambda: through.query(collection, axis(1, 0), 1),
+            lambda: through.create_collection("t_1", {"model": "axes"}),
+            through.heartbeat,
+        ):
+            with pytest.raises(ChromaFailingError, match=f"answered {status}"):
+                ask()
+        with ChromaStore(proxy.url, chroma_database) as another, pytest.raises(StoreUnavailableError):
+            another.heartbeat()
+        proxy.script = None
+        assert through.count(collection) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(400, b'{"error": "InvalidArgumentError", "message": "no"}'), (400, b"no"), (422, b"no"), (413, b"no")],
+)
+def test_a_request_that_is_refused_is_no_failure_of_the_server(
+    store: ChromaStore, collection: UUID, chroma_database: str, status: int, body: bytes
+) -> None:
+    with ChromaProxy(store.url) as proxy, ChromaStore(proxy.url, chroma_database) as through:
+        through.add(collection, batch((ADA, [1, 0], metadata())))
+        proxy.script = lambda _request: Answer(status, body)
+        with pytest.raises(ChromaRefusedError, match=r"refused to upsert 1 vectors.*no"):
+            through.upsert(collection, batch((ADA, [0, 1], metadata())))
 
 
 def test_a_database_that_is_missing_is_made(chroma_server: ChromaServer) -> None:

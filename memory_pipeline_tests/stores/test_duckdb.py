@@ -1,9 +1,7 @@
-"""The published DuckDB file: what is served after success, failure, crashes and rivalry; and what a query may do."""
+"""The published DuckDB file: what is served after success, failure, crashes and rivalry."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import re
 import shutil
@@ -14,7 +12,6 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -27,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_pipeline import __version__
-from memory_pipeline.model.errors import ExportError, MemoryPipelineError, NoExportError, QueryTimeoutError
+from memory_pipeline.model.errors import ExportError, NoExportError
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores import lake
 from memory_pipeline.stores.duckdb import build, publish
@@ -35,7 +32,6 @@ from memory_pipeline.stores.duckdb import generations as folder
 from memory_pipeline.stores.duckdb.generations import TableSummary
 from memory_pipeline.stores.duckdb.marts import marts
 from memory_pipeline.stores.duckdb.publish import ExportReport, current_export, generations, publish_duckdb
-from memory_pipeline.stores.duckdb.query import query, write_result
 from memory_pipeline.stores.files import sha256_of
 from memory_pipeline.stores.lake.manifest import LakeFile, TableManifest, read_manifest
 from memory_pipeline_tests.conftest import fresh_database
@@ -685,177 +681,3 @@ def test_asking_before_the_first_export_is_a_sentence(exports: Path) -> None:
     (exports / "CURRENT").write_text("../../etc/passwd\n")
     with pytest.raises(ExportError, match="export again"):
         current_export(exports)
-
-
-@pytest.fixture(scope="module")
-def published(sample_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    exports = tmp_path_factory.mktemp("published")
-    publish_duckdb(sample_lake, exports, 1)
-    return exports / "memory.duckdb"
-
-
-def test_hours_are_those_of_utc_and_add_up_to_the_messages(published: Path) -> None:
-    hours = "SELECT day, tenant, hour, messages, user_messages FROM mart_hourly_activity ORDER BY day, tenant, hour"
-    assert [row[1:] for row in query(published, hours).rows[:8]] == [
-        (tenant, hour, 1, 1) for tenant in ("acme", "globex") for hour in (0, 7, 12, 23)
-    ]
-    said = "SELECT day, slug, hour(sent_at), count(*), count(*) FILTER (role = 'user') FROM messages"
-    said += " JOIN tenants USING (tenant_id) GROUP BY ALL ORDER BY ALL"
-    assert query(published, hours).rows == query(published, said).rows
-
-
-def test_queries_answer_with_columns_and_rows(published: Path) -> None:
-    result = query(published, "SELECT tenant, sum(messages) AS said FROM mart_daily_activity GROUP BY 1 ORDER BY 1")
-    assert result.columns == ["tenant", "said"]
-    assert result.rows == [("acme", 12), ("globex", 12)]
-    assert not result.truncated
-    limited = query(published, "SELECT day FROM messages ORDER BY day", max_rows=2)
-    assert (limited.rows, limited.truncated) == ([(date(2025, 3, 1),)] * 2, True)
-    assert not query(published, "SELECT day FROM messages", max_rows=MESSAGES).truncated
-    assert query(published, "SELECT day FROM messages WHERE false").rows == []
-
-
-def test_parameters_are_values_and_never_sql(published: Path) -> None:
-    asked = "SELECT slug FROM tenants WHERE slug = $slug ORDER BY slug LIMIT $rows"
-    assert query(published, asked, {"slug": "acme", "rows": 5}).rows == [("acme",)]
-    for slug in ("' OR true --", "acme'; DROP TABLE tenants; --", "$rows", "slug"):
-        assert query(published, asked, {"slug": slug, "rows": 5}).rows == []
-    several = query(published, "SELECT slug FROM tenants WHERE slug > $after ORDER BY slug", {"after": ""}, max_rows=1)
-    assert (several.rows, several.truncated) == ([("acme",)], True)
-    for wrong in ({"slug": "acme"}, {"slug": "acme", "rows": 1, "more": 1}, {"slug": "acme", "rows": "many"}):
-        with pytest.raises(MemoryPipelineError, match="can't be answered"):
-            query(published, asked, wrong)
-    for statement in ("DELETE FROM tenants WHERE slug = $slug", "SELECT * FROM read_text($slug)"):
-        with pytest.raises(MemoryPipelineError, match="refused"):
-            query(published, statement, {"slug": "/etc/passwd"})
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DESCRIBE messages",
-        "SHOW TABLES",
-        "SUMMARIZE users",
-        "EXPLAIN SELECT 1",
-        "FROM tenants",
-        "WITH a AS (SELECT 1) FROM a",
-    ],
-)
-def test_statements_that_look_around_are_answered(published: Path, statement: str) -> None:
-    assert query(published, statement).rows
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "INSERT INTO tenants SELECT * FROM tenants",
-        "UPDATE messages SET content = ''",
-        "DELETE FROM messages",
-        "DROP TABLE messages",
-        "CREATE TABLE more (a INT)",
-        "CREATE TEMP TABLE more AS SELECT 1",
-        "COMMENT ON TABLE messages IS 'mine'",
-        "ATTACH 'other.duckdb' AS other",
-        "ATTACH ':memory:' AS other",
-        "COPY messages TO 'messages.csv'",
-        "COPY (SELECT 1) TO '/dev/stdout'",
-        "EXPORT DATABASE 'folder'",
-        "INSTALL httpfs",
-        "LOAD httpfs",
-        "SET enable_external_access = true",
-        "RESET lock_configuration",
-        "PRAGMA database_list",
-        "CALL pragma_version()",
-        "BEGIN",
-        "CHECKPOINT",
-        "PREPARE p AS SELECT 1",
-        "EXPLAIN ANALYZE DELETE FROM messages",
-        "EXPLAIN ANALYZE COPY messages TO 'messages.csv'",
-        "FROM query('DROP TABLE messages')",
-        "SELECT 1; SELECT 2",
-        "SELECT 1; COPY messages TO 'messages.csv'",
-        "",
-        "SELECT * FROM '/etc/passwd'",
-        "SELECT * FROM read_text('/etc/passwd')",
-        "SELECT * FROM read_csv('/etc/passwd')",
-        "SELECT * FROM read_parquet('lake/messages/*/*.parquet')",
-        "SELECT * FROM glob('/*')",
-        "SELECT * FROM read_text('https://example.org/')",
-        "SELECT getenv('HOME')",
-        "SELECT * FROM sys",
-        "SELECT * FROM frame",
-        "SELECT nonsense FROM messages",
-        "SELEC 1",
-    ],
-)
-def test_what_is_not_a_read_of_the_tables_is_refused_with_a_sentence(
-    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    frame = pa.table({"a": [1]})
-    before = sorted(path.name for path in tmp_path.rglob("*"))
-    with pytest.raises(MemoryPipelineError, match=r"(?s)^(refused: |one statement|the query can't be answered: ).+"):
-        query(published, statement)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == before
-    assert frame.num_rows == 1
-    assert count_messages(published) == MESSAGES
-
-
-def test_queries_side_by_side_in_one_process_are_all_answered_in_utc(
-    published: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TZ", "America/New_York")
-    asked = "SELECT count(*), current_setting('TimeZone'), current_setting('lock_configuration') FROM messages"
-
-    def ask(_number: int) -> list[tuple[object, ...]]:
-        return query(published, asked).rows
-
-    with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(ask, range(100))) == [[(MESSAGES, "UTC", True)]] * 100
-
-
-def test_a_query_that_runs_long_is_stopped(published: Path) -> None:
-    asked = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range % 7 < b.range % 5"
-    for statement, parameters in ((asked, None), (asked.replace("7", "$divisor"), {"divisor": 7})):
-        with pytest.raises(QueryTimeoutError, match=r"longer than 0\.2 s"):
-            query(published, statement, parameters, timeout_seconds=0.2)
-
-
-def test_answers_are_written_in_every_format(published: Path) -> None:
-    result = query(
-        published,
-        "SELECT tenant_id, tenant, messages, 'a,\"b\"' AS quoted, NULL AS missing, day, [1, 2] AS list,"
-        " INTERVAL 26 HOUR AS span, '\\xFF'::BLOB AS raw, sum(messages) OVER () AS total, '[bold]' AS markup"
-        " FROM mart_daily_activity ORDER BY tenant, day",
-        max_rows=1,
-    )
-
-    def written(format_: str) -> bytes:
-        stream = io.BytesIO()
-        write_result(result, format_, stream)  # type: ignore[arg-type]  # the names under test
-        return stream.getvalue()
-
-    tenant_id = str(result.rows[0][0])
-    assert json.loads(written("json")) == [
-        {
-            "tenant_id": tenant_id,
-            "tenant": "acme",
-            "messages": 4,
-            "quoted": 'a,"b"',
-            "missing": None,
-            "day": "2025-03-01",
-            "list": [1, 2],
-            "span": "93600 seconds",
-            "raw": "ff",
-            "total": 24,
-            "markup": "[bold]",
-        }
-    ]
-    assert written("csv").decode().splitlines() == [
-        "tenant_id,tenant,messages,quoted,missing,day,list,span,raw,total,markup",
-        f'{tenant_id},acme,4,"a,""b""",,2025-03-01,"[1,2]",93600 seconds,ff,24,[bold]',
-    ]
-    table = written("table").decode()
-    assert "[bold]" in table
-    assert "(first 1 row)" in table
-    assert pq.read_table(io.BytesIO(written("parquet"))).column("day").to_pylist() == [date(2025, 3, 1)]

@@ -246,4 +246,4 @@ def test_an_unknown_tenant_is_named_and_leaves_the_others_served(
         publish_duckdb(filled[0], tmp_path, 2, {"acme": CONSUMERS["acme"], "x": Scope(tenant="nobody")})
     assert current_export(tmp_path).is_file()
     assert current_export(tmp_path / "consumers/acme").is_file()
-    assert list((tmp_path / "consumers/x").iterdir()) == []
+    assert not (tmp_path / "consumers/x").exists()

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from memory_pipeline.model.errors import ProviderUnavailableError
-from memory_pipeline.model.jobs import JobKey, JobType
+from memory_pipeline.model.jobs import HANDLED_TYPES, JobKey, JobType
 from memory_pipeline.model.records import FactDraft, Turn
 from memory_pipeline.providers.base import Vectors
 from memory_pipeline.providers.local_enricher.enricher import LocalEnricher
@@ -20,7 +20,7 @@ from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.jobs import NewJob, enqueue
 from memory_pipeline.stores.redis.manager import RedisManager
-from memory_pipeline.worker import handlers
+from memory_pipeline.worker import handlers, waiting
 from memory_pipeline.worker.handlers import Handlers, no_op_handlers, stage_handlers
 from memory_pipeline.worker.process import Worker
 from memory_pipeline_tests.faults.proxy import TcpProxy
@@ -77,7 +77,7 @@ class Desk:
 
 @pytest.fixture
 def desk(bench: Bench, chroma_url: str, chroma_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr(handlers, "HELD_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "FIRST_SECONDS", 0.05)
     monkeypatch.setattr(handlers, "REFUSED_SECONDS", 0.1)
     urls = bench.ledger.urls
     speech = World(urls.pipeline_url, urls.admin_url)
@@ -205,6 +205,23 @@ def test_jobs_wait_for_an_embedder_that_is_away_and_lose_no_attempt(desk: Desk) 
     assert attempts(desk, keys) == {1}
 
 
+def test_a_message_that_no_embedder_answers_is_dead_in_the_end_though_it_comes_alone(desk: Desk) -> None:
+    class TimesOut(HashedEmbedder):
+        def embed(self, texts: Sequence[str]) -> Vectors:
+            if any("Lisbon" in text for text in texts):
+                raise ProviderUnavailableError("it did not answer in time.")
+            return super().embed(texts)
+
+    desk.embedder = TimesOut()
+    desk.speech.say("I live in Lisbon.")
+    keys = desk.jobs()
+    with desk.worker():
+        desk.bench.check(keys, dead=keys)
+    row = desk.bench.row(keys[0])
+    assert (row.attempts, row.error_class) == (MAX_ATTEMPTS, "ProviderUnavailableError")
+    assert row.error_text == "it did not answer in time."
+
+
 def test_jobs_wait_for_chroma_and_lose_no_attempt(desk: Desk, chroma_url: str) -> None:
     with TcpProxy(chroma_url) as proxy, desk.worker(chroma_url=proxy.url):
         desk.speech.say("I live in Lisbon.")
@@ -293,6 +310,7 @@ def test_slots_that_write_many_indexes_at_once_never_wait_for_each_others_connec
 def test_the_handlers_that_do_nothing_answer_for_every_type_of_the_stages(bench: Bench) -> None:
     with Pipeline(bench.settings) as pipeline, RedisManager(str(bench.settings.redis_url)) as redis:
         types = set(stage_handlers(pipeline, redis, lambda *_: None).job_types)
+    assert types == set(HANDLED_TYPES), "no other type is taken on"
     assert set(no_op_handlers().job_types) == types - {"replay_write"}
     keys = bench.ledger.add(5, job_type="index") + bench.ledger.add(5, job_type="enrich_and_embed")
     with Worker(bench.settings, lambda _pipeline, _redis: no_op_handlers()):

@@ -118,6 +118,35 @@ def test_a_job_that_no_provider_answers_fails_alone_and_its_neighbours_are_done(
     assert {number for number, outcome in ended.items() if isinstance(outcome, Failed)} <= bad
 
 
+def test_a_job_that_comes_alone_fails_if_the_providers_answer_something_else() -> None:
+    asked: list[bool] = []
+
+    def providers_answer() -> bool:
+        asked.append(True)
+        return True
+
+    handle = raising({0}, lambda: ProviderUnavailableError("it timed out."), [])
+    [outcome] = work_through(handle, [job(0)], never, providers_answer)
+    assert outcome == Failed("ProviderUnavailableError", "it timed out.", retry=True)
+    assert len(asked) == 1
+
+
+def test_a_job_that_comes_alone_waits_if_the_providers_answer_nothing() -> None:
+    handle = raising({0}, lambda: ProviderUnavailableError("away"), [])
+    assert work_through(handle, [job(0)], never, lambda: False) == [Waits(AWAY_SECONDS, "away")]
+
+
+def test_providers_are_not_asked_for_a_batch_nor_once_the_worker_stops() -> None:
+    def providers_answer() -> bool:
+        raise AssertionError("asked")
+
+    handle = raising(set(range(4)), lambda: ProviderUnavailableError("away"), [])
+    away = Waits(AWAY_SECONDS, "away")
+    assert work_through(handle, [job(n) for n in range(4)], never, providers_answer) == [away] * 4
+    answers = iter([False, True])
+    assert work_through(handle, [job(0)], lambda: next(answers), providers_answer) == [away]
+
+
 def test_what_goes_away_while_a_batch_is_split_makes_only_the_rest_wait() -> None:
     away = False
 
@@ -207,6 +236,9 @@ def test_once_stopped_nothing_more_is_begun() -> None:
     assert {outcome.seconds for outcome in outcomes[2:] if isinstance(outcome, Waits)} == {0.0}
 
 
-def test_a_handler_that_answers_for_too_few_jobs_is_a_mistake_of_the_program() -> None:
-    with pytest.raises(AssertionError, match="1 outcomes for 2 jobs"):
-        work_through(lambda _jobs: [Done()], [job(0), job(1)], never)
+def test_a_handler_that_answers_for_too_few_jobs_fails_them_with_a_sentence() -> None:
+    outcomes = work_through(lambda jobs: [Done()] * (len(jobs) - 1), [job(0), job(1)], never)
+    text = (
+        "the handler of index answered 0 outcomes for 1 jobs: a mistake of this program. Mend it, then retry the jobs."
+    )
+    assert outcomes == [Failed("MemoryPipelineError", text, retry=True)] * 2

@@ -17,6 +17,7 @@ from memory_pipeline.serving.gauges import sample_gauges
 from memory_pipeline.serving.wiring import Wiring
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.job_reports import workers_seen
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
 from memory_pipeline.stores.redis.announcements import read_announcements
 from memory_pipeline.stores.redis.manager import RedisManager
@@ -24,6 +25,7 @@ from memory_pipeline.worker import process
 from memory_pipeline.worker.handlers import Handlers
 from memory_pipeline.worker.process import Worker
 from memory_pipeline_tests.conftest import Database as Urls
+from memory_pipeline_tests.faults.proxy import TcpProxy
 from memory_pipeline_tests.local.inspect import until
 from memory_pipeline_tests.worker.support import Bench, Gate, Recorder, count_of
 
@@ -130,6 +132,74 @@ def test_a_slot_that_ended_by_itself_is_told(bench: Bench, monkeypatch: pytest.M
             return False
 
         until(ended, "the worker says that it is not whole")
+
+
+def trouble(worker: Worker) -> str:
+    try:
+        worker.require_running()
+    except MemoryPipelineError as error:
+        return str(error)
+    return ""
+
+
+def test_a_worker_whose_slots_all_hang_says_so_and_is_not_seen_any_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "SAMPLE_SECONDS", 0.05)
+    gate = Gate()
+    bench.ledger.add(1, job_type="index")
+    with bench.worker(Recorder(lambda _jobs: gate.wait()), worker_job_timeout_ms=300, worker_batch_jobs=1) as worker:
+        assert gate.reached.wait(10)
+        assert trouble(worker) == ""
+        threading.Event().wait(1)
+        assert trouble(worker) == ""  # one of two slots is late, the other works
+        assert workers_noted(bench) == 1
+        bench.ledger.add(1, job_type="detect_relations")
+        until(lambda: trouble(worker) != "", "the worker says that it hangs")
+        assert "consumer-0" in trouble(worker)
+        assert "consumer-1" in trouble(worker)
+        until(lambda: note_is_old(bench), "the worker does not count itself as well any more")
+        gate.open()
+
+
+def test_a_slot_that_hangs_for_very_long_is_told_though_others_work(bench: Bench) -> None:
+    gate = Gate()
+    bench.ledger.add(1)
+    with bench.worker(Recorder(lambda _jobs: gate.wait()), worker_job_timeout_ms=100) as worker:
+        until(lambda: "consumer-" in trouble(worker), "the worker says that a slot hangs")
+        gate.open()
+
+
+def test_outcomes_that_wait_for_postgres_are_no_work_that_hangs(bench: Bench) -> None:
+    gate = Gate()
+    bench.ledger.add(1)
+    with (
+        TcpProxy(bench.ledger.urls.pipeline_url) as proxy,
+        bench.worker(
+            Recorder(lambda _jobs: gate.wait()),
+            postgres_pipeline_url=proxy.url,
+            worker_job_timeout_ms=100,
+            worker_max_concurrent_jobs=1,
+        ) as worker,
+    ):
+        assert gate.reached.wait(10)
+        proxy.refuse()
+        proxy.cut()
+        gate.open()
+        threading.Event().wait(0.5)
+        assert trouble(worker) == ""
+        proxy.forward()
+        bench.rest()
+
+
+def workers_noted(bench: Bench) -> int:
+    with bench.ledger.database.transaction() as connection:
+        return workers_seen(connection, 3600)
+
+
+def note_is_old(bench: Bench) -> bool:
+    with bench.ledger.database.transaction() as connection:
+        return workers_seen(connection, 0.5) == 0
 
 
 def test_a_job_that_does_not_end_keeps_no_worker_from_stopping(bench: Bench) -> None:

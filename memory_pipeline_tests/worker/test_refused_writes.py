@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from memory_pipeline.model.jobs import JobKey, RetryPolicy
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.job_reports import database_now, retry_dead
-from memory_pipeline.stores.postgres.jobs import Failure, claim_next, fail, finish
+from memory_pipeline.stores.postgres.jobs import Failure, claim_next, fail, finish, reclaim_expired
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.worker.handlers import stage_handlers
 from memory_pipeline.worker.outcomes import Done, Failed, Outcome, work_through
@@ -23,6 +24,7 @@ from memory_pipeline_tests.api.test_outage import CONVERSATIONS, Outage, outages
 from memory_pipeline_tests.local.inspect import until
 
 ONE_TRY = RetryPolicy(max_attempts=1, backoff_seconds=0)
+TWO_TRIES = RetryPolicy(max_attempts=2, backoff_seconds=0)
 
 
 class Refused:
@@ -77,11 +79,13 @@ class Refused:
         with self.pipeline.database.transaction() as connection:
             return retry_dead(connection, died_before=database_now(connection), limit=100, job_types=["replay_write"])
 
-    def work(self) -> list[Outcome]:
-        """Work on what is due, as a worker does."""
+    def work(self, *, settled: bool = True) -> list[Outcome]:
+        """Work on what is due, as a worker does; one that dies before it settles, where not `settled`."""
         with self.pipeline.database.transaction() as connection:
             jobs = claim_next(connection, "test", ["replay_write"], 100, 20)
         outcomes = work_through(self._handlers.by_type["replay_write"], jobs, lambda: False)
+        if not settled:
+            return outcomes
         with self.pipeline.database.transaction() as connection:
             finish(connection, [job for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, Done)])
             failures = [
@@ -140,6 +144,48 @@ def test_a_refused_write_is_kept_and_written_once_it_may_be_and_its_text_leaves_
     again = refused.outage.post(refused.ana, message("kept words", id="m1"))
     assert (again.status_code, again.json()["messages"][0]["message_id"] is None) == (200, False)
     assert refused.outage.stored() == ["before", "kept words", "more words"]
+
+
+def test_a_write_whose_worker_dies_before_it_can_say_so_is_done_when_it_comes_again(refused: Refused) -> None:
+    refused.refuse(message("kept words", id="m1"))
+    refused.activate()
+    refused.retry()
+    refused.outage.api.execute("DELETE FROM memory_jobs WHERE job_type <> 'replay_write'")
+    assert refused.work(settled=False) == [Done()]
+    assert "words" not in refused.ledger()
+    refused.outage.api.execute("UPDATE memory_jobs SET lease_until = now() - interval '1 s' WHERE state = 'processing'")
+    with refused.pipeline.database.transaction() as connection:
+        assert [job.state for job in reclaim_expired(connection, TWO_TRIES)] == ["failed"]
+    assert refused.work() == [Done()]
+    assert refused.dead() == []
+    assert refused.outage.stored() == ["before", "kept words"]
+
+
+def test_a_row_of_one_tenant_never_writes_what_its_payload_says_of_another(refused: Refused) -> None:
+    refused.refuse(message("kept words", id="m1"))
+    refused.activate()
+    refused.outage.api.execute(
+        "INSERT INTO tenants (tenant_id, slug, name) VALUES ('11111111-1111-4111-8111-111111111111', 'evil', 'Evil')"
+    )
+    copied = (
+        "INSERT INTO memory_jobs (tenant_id, job_id, job_type, day, payload, correlation_id)"
+        " SELECT %s, {}, 'replay_write', day, {}, correlation_id FROM memory_jobs"
+        " WHERE state = 'dead' AND error_class = 'ForbiddenError'"
+    )
+    packed = "jsonb_build_object('base64', translate(encode(convert_to(payload::text, 'UTF8'), 'base64'), E'\\n', ''))"
+    evil = "11111111-1111-4111-8111-111111111111"
+    with pytest.raises(psycopg.errors.CheckViolation):
+        refused.outage.api.execute(copied.format("job_id", "payload"), evil)
+    # What Postgres can't look into, the worker does.
+    refused.outage.api.execute(copied.format("job_id", packed), evil)
+    (outcome,) = refused.work()
+    assert isinstance(outcome, Failed)
+    assert (outcome.error_class, outcome.retry) == ("WrongTenant", False)
+    refused.outage.api.execute(copied.format("uuidv7()", packed), refused.ana.tenant_id)
+    (outcome,) = refused.work()
+    assert isinstance(outcome, Failed)
+    assert outcome.error_class == "WrongTenant"
+    assert refused.outage.stored() == ["before"]
 
 
 def test_a_write_that_is_refused_again_is_dead_again_with_the_reason_of_now(refused: Refused) -> None:

@@ -156,6 +156,14 @@ def users_figure(path: Path) -> Figure:
     return charts.stacked_days(title, "users per day", _series(found))
 
 
+def hours_figure(path: Path) -> Figure:
+    """Messages by day, a colour per quarter of the day."""
+    title, found = "Messages by the hour (UTC) at which they were sent", plots.hours(path)
+    if not found:
+        return charts.nothing_yet(title, "No messages have been exported yet.")
+    return charts.stacked_days(title, "messages per day", _series(found))
+
+
 def topics_figure(path: Path) -> Figure:
     """How often facts named the top entities and topics, by week."""
     title, found = "How often facts named the top entities and topics", plots.topics(path)
@@ -221,6 +229,7 @@ _FIGURES: dict[str, Callable[[Path], Figure]] = {
     "mart_fact_catalogue": catalogue_figure,
     "mart_user_daily": users_figure,
     "mart_weekly_topics": topics_figure,
+    "mart_hourly_activity": hours_figure,
     "dim_days": calendar_figure,
 }
 

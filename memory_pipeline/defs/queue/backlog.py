@@ -29,6 +29,7 @@ from memory_pipeline.model.backlog import (
     RunState,
     merged,
     plan_runs,
+    unseen_since,
     workers_get_on,
 )
 from memory_pipeline.model.flags import Flag, switched_off
@@ -47,7 +48,8 @@ JOB_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index", "detect_relations
 """What a run over days does."""
 NEWEST_TAG = "memory_pipeline/newest_due"
 TICK_SECONDS = 5
-
+UNSEEN_SECONDS = 15.0
+"""For so long no worker shows itself before jobs are taken from it: three times what one that lives needs."""
 WITHOUT_TAG = "memory_pipeline/without"
 """What a run was asked to leave out: its days are asked for again once that is on."""
 _RUNS_REMEMBERED = 100
@@ -96,7 +98,7 @@ def queue_backlog_sensor(context: dg.SensorEvaluationContext) -> Answer:
         return dg.SkipReason(f"{under_way} runs that this sensor asked for are under way.")
     plugins = plugin_names(settings)
     with opened_database(settings) as database:
-        workers = _workers_or_upkeep(database, settings)
+        workers = _workers_or_upkeep(context, database, settings, now)
         flags = FeatureFlags(database, settings)
         off = flags.off(Flag.ENRICHMENT)
         if off:
@@ -128,19 +130,32 @@ def limits_of(settings: Settings) -> BacklogLimits:
     )
 
 
-def _workers_or_upkeep(database: Database, settings: Settings) -> int:
+def _workers_or_upkeep(
+    context: dg.SensorEvaluationContext, database: Database, settings: Settings, now: datetime
+) -> int:
     """Return how many workers there are; where there is none, see to the ledger as a worker's relay does.
 
-    A worker that died leaves claimed jobs. One that lives takes them back itself, and after an outage of Postgres it
-    first renews its own.
+    A worker that died leaves claimed jobs, and one that lives takes them back itself.
     """
     with database.transaction() as connection:
         workers = workers_seen(connection, WORKER_SEEN_SECONDS)
-        if not workers:
+        if _none_for_long(context, workers, now):
             reclaim_expired(connection, settings.job_retries)
+        if not workers:
             bring_forward(connection)
             compact_completed(connection, settings.job_retention_days, limit=_COMPACTED_PER_TICK)
     return workers
+
+
+def _none_for_long(context: dg.SensorEvaluationContext, workers: int, now: datetime) -> bool:
+    """Whether no worker is seen, and none was at a look some time ago; the cursor holds since when.
+
+    Two looks, because at the first one after an outage of Postgres no worker has been seen and all leases are over,
+    whoever lives: a worker shows itself and renews its leases within seconds.
+    """
+    since = unseen_since(datetime.fromisoformat(context.cursor) if context.cursor else None, workers, now)
+    context.update_cursor("" if since is None else since.isoformat())
+    return since is not None and (now - since).total_seconds() >= UNSEEN_SECONDS
 
 
 def _for_runs(work: list[DueWork], workers: int, limits: BacklogLimits) -> tuple[list[DueDay], list[str]]:

@@ -15,16 +15,20 @@ from memory_pipeline.defs.index.assets import chroma_index
 from memory_pipeline.defs.partitions import PARTITION_START
 from memory_pipeline.defs.sensing import Answer, opened_database, skipping_where_away
 from memory_pipeline.model.backlog import Reported, split_report
+from memory_pipeline.model.flags import Flag
 from memory_pipeline.model.jobs import JobType
 from memory_pipeline.settings import load_settings
+from memory_pipeline.stages.flags import FeatureFlags
 from memory_pipeline.stores.postgres.job_completions import CompletedJobs, completed_by_workers, settled_until
 
-DAYS_AT_ONCE = 10
+DAYS_AT_ONCE = 1
+"""So each asset has at most one event a minute. An event is of one partition; workers are at today's as a rule."""
 _FIRST_LOOK = timedelta(hours=1)
 """How far the first tick looks back."""
 
 _ASSETS: dict[JobType, tuple[dg.AssetsDefinition, ...]] = {
-    "enrich_and_embed": (facts, memory_embeddings, chroma_index),
+    # The facts found are ordered with it, unless a flag keeps relations from being looked for.
+    "enrich_and_embed": (facts, memory_relationships, memory_embeddings, chroma_index),
     "index": (chroma_index,),
     "detect_relations": (memory_relationships,),
 }
@@ -44,14 +48,16 @@ class Cursor(msgspec.Struct, forbid_unknown_fields=True):
     default_status=dg.DefaultSensorStatus.RUNNING,
     asset_selection=dg.AssetSelection.assets(facts, memory_relationships, memory_embeddings, chroma_index),
     description=(
-        "Every minute: what workers have finished since, as one materialization per asset and day, so that the days "
-        "show as fresh. It launches nothing."
+        "Every minute: what workers have finished since, as one materialization per asset, of one day after the other, "
+        "so that the days show as fresh. It launches nothing."
     ),
     tags=OWNER_TAG,
 )
 @skipping_where_away
 def worker_reports_sensor(context: dg.SensorEvaluationContext) -> Answer:
-    with opened_database(load_settings()) as database:
+    settings = load_settings()
+    with opened_database(settings) as database:
+        related = Flag.RELATIONS not in FeatureFlags(database, settings).off(Flag.RELATIONS)
         with database.transaction() as connection:
             until = settled_until(connection).astimezone(UTC)
         cursor = (
@@ -59,7 +65,7 @@ def worker_reports_sensor(context: dg.SensorEvaluationContext) -> Answer:
         )
         with database.transaction() as connection:
             completed = completed_by_workers(connection, cursor.until, max(until, cursor.until), list(_ASSETS))
-    found = _by_asset(completed)
+    found = _by_asset(completed, related=related)
     following = Cursor(until=max(until, cursor.until))
     events = []
     for asset in (facts, memory_relationships, memory_embeddings, chroma_index):
@@ -78,14 +84,19 @@ def worker_reports_sensor(context: dg.SensorEvaluationContext) -> Answer:
     )
 
 
-def _by_asset(completed: list[CompletedJobs]) -> dict[str, Counter[date]]:
-    """Return finished jobs by asset and day; days before the partitions are none of Dagster's."""
+def _by_asset(completed: list[CompletedJobs], *, related: bool) -> dict[str, Counter[date]]:
+    """Return finished jobs by asset and day; days before the partitions are none of Dagster's.
+
+    `related`: whether facts are ordered in time where they are found.
+    """
     found: dict[str, Counter[date]] = {
         asset.key.to_user_string(): Counter() for assets in _ASSETS.values() for asset in assets
     }
     for each in completed:
         if each.day >= PARTITION_START:
             for asset in _ASSETS[each.job_type]:
+                if asset is memory_relationships and not related and each.job_type != "detect_relations":
+                    continue
                 found[asset.key.to_user_string()][each.day] += each.jobs
     return found
 

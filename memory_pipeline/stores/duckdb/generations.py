@@ -14,15 +14,17 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 
 from memory_pipeline.model.errors import ExportError, NoExportError
 from memory_pipeline.model.snapshot import Source
 from memory_pipeline.stores.files import flush, replace_symlink, replace_text
+from memory_pipeline.stores.permissions import allow
 
 CURRENT = "CURRENT"
 LINK = "memory.duckdb"
@@ -48,11 +50,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     recipe: str
     """SHA-256 over the SQL, the version of DuckDB, and for whom it is made."""
     made_of: dict[str, dict[str, str]]
-    """The lake's files by table and name, each with the first digits of its SHA-256."""
+    """The lake's files by table and name, each with the first digits of its SHA-256. Empty in files of consumers."""
     tables: dict[str, TableSummary]
     tenant: str | None
     """Slug of the one tenant whose rows it has; None: of all."""
     masked: bool
+    scope: str = ""
+    """Digest of tenant, masking and key; empty in the file of all tenants."""
+    tenant_id: UUID | None = None
+    rows_digest: str = ""
+    """In files of consumers: of the rows of the lake that it shows, and of no others."""
     source: Source | None
     """The moment of Postgres it shows; None where nothing was exported yet."""
     schema_version: int
@@ -122,12 +129,12 @@ def next_name(exports_root: Path, digest: str) -> str:
     return f"memory-{int(match[1]) + 1 if match else 1:06d}-{digest[:10]}.duckdb"
 
 
-def place(exports_root: Path, file: Path, manifest: Manifest, mode: int) -> None:
-    """Make a built file durable and move it among the generations; it is not served yet."""
+def place(exports_root: Path, file: Path, manifest: Manifest, mode: int, group: int | None = None) -> None:
+    """Make a built file durable and move it among the generations, for whom it is; it is not served yet."""
     manifest_file = file.with_name("manifest.json")
     manifest_file.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     for path in (file, manifest_file):
-        path.chmod(mode)
+        allow(path, mode, group)
         flush(path)
     os.replace(manifest_file, manifest_path(exports_root / manifest.name))
     os.replace(file, exports_root / manifest.name)
@@ -153,6 +160,25 @@ def prune(exports_root: Path, generations_kept: int) -> list[str]:
         path.unlink()
         manifest_path(path).unlink(missing_ok=True)
     return [path.name for path in removed]
+
+
+def remove_unfit(exports_root: Path, fits: Callable[[Manifest], bool]) -> None:
+    """Remove every generation that does not fit, or whose manifest can't be read, the one that is served included.
+
+    Where that one goes, nothing is served until the next is built.
+    """
+    for path in generations(exports_root):
+        try:
+            fitting = fits(manifest_of(path))
+        except ExportError:
+            fitting = False
+        if not fitting:
+            path.unlink()
+            manifest_path(path).unlink(missing_ok=True)
+    current = exports_root / CURRENT
+    if current.exists() and not (exports_root / current.read_text(encoding="utf-8").strip()).is_file():
+        current.unlink()
+        (exports_root / LINK).unlink(missing_ok=True)
 
 
 def remove_litter(exports_root: Path) -> None:

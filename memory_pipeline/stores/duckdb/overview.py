@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -33,32 +34,34 @@ class PublishedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 def published_files(exports_root: Path) -> list[PublishedFile]:
     """Return every generation of every file, newest first. Raises ExportError for a manifest that can't be read."""
-    return [
-        _describe(consumer, path)
-        for consumer, folder in _folders(exports_root)
-        for path in reversed(generations(folder))
-    ]
+    try:
+        return _published_files(exports_root)
+    except (ExportError, FileNotFoundError):
+        # Perhaps removed by a publisher between two looks; while there is none, it is a damaged folder.
+        with _between_publications(exports_root):
+            return _published_files(exports_root)
 
 
 def verify_exports(exports_root: Path) -> list[str]:
-    """Read every generation in a fresh process and return what is not as its manifest says, a sentence each."""
+    """Read every generation in a fresh process and return what is not as its manifest says, a sentence each.
+
+    Publishers go on meanwhile: a generation that one of them removed is no problem.
+    """
     problems = []
     for _, folder in _folders(exports_root):
         try:
             current_export(folder)
-        except ExportError as error:
-            problems.append(str(error))
-        for path in generations(folder):
-            try:
-                manifest, found = manifest_of(path), read_in_fresh_process(path)
-            except ExportError as error:
-                problems.append(f"{path}: {error}")
-                continue
-            wrong = sorted(
-                name for name in found.keys() | manifest.tables.keys() if found.get(name) != manifest.tables.get(name)
-            )
-            if wrong:
-                problems.append(f"{path}: {', '.join(wrong)} are not as they were published")
+        except ExportError:
+            with _between_publications(exports_root):
+                if folder == exports_root or folder.exists():
+                    try:
+                        current_export(folder)
+                    except ExportError as error:
+                        problems.append(str(error))
+        for path in _generations(folder):
+            problem = _problem_of(path)
+            if problem is not None and path.exists():
+                problems.append(problem)
     return problems
 
 
@@ -87,6 +90,42 @@ def tenant_export(exports_root: Path, tenant: str) -> Path:
             f'{{"{tenant}": {{"tenant": "{tenant}"}}}}, and materialize duckdb_analytics.'
         )
     return min(found)[2]
+
+
+def _published_files(exports_root: Path) -> list[PublishedFile]:
+    return [
+        _describe(consumer, path)
+        for consumer, folder in _folders(exports_root)
+        for path in reversed(generations(folder))
+    ]
+
+
+@contextmanager
+def _between_publications(exports_root: Path) -> Iterator[None]:
+    """Wait for the publisher that is at work, and let none begin."""
+    if not (exports_root / LOCK).exists():
+        yield  # nothing was ever published
+        return
+    with locked(exports_root / LOCK, shared=True):
+        yield
+
+
+def _generations(folder: Path) -> list[Path]:
+    try:
+        return generations(folder)
+    except FileNotFoundError:
+        return []  # the folder of a consumer that a publisher is removing
+
+
+def _problem_of(path: Path) -> str | None:
+    try:
+        manifest, found = manifest_of(path), read_in_fresh_process(path)
+    except ExportError as error:
+        return f"{path}: {error}"
+    wrong = sorted(
+        name for name in found.keys() | manifest.tables.keys() if found.get(name) != manifest.tables.get(name)
+    )
+    return f"{path}: {', '.join(wrong)} are not as they were published" if wrong else None
 
 
 def _folders(exports_root: Path) -> Iterator[tuple[str | None, Path]]:

@@ -1,9 +1,12 @@
 """Publishes the DuckDB files: built aside, verified by a fresh process, made durable, then switched atomically.
 
-    <exports>/                       all tenants: files of mode 0444 that every analyst of the house may open
-    <exports>/consumers/<name>/      what one consumer may see (one tenant, masked, or both): 0700, files of mode 0440
+    <exports>/                       all tenants: files of mode 0444 that everyone on the machine may open; 0440 where
+                                     a group is named, in a folder of mode 0751 (others pass through to their own)
+    <exports>/consumers/<name>/      what one consumer may see (one tenant, masked, or both): files of mode 0440 in a
+                                     folder of mode 0700, or 0750 where a group is named
 
-Each is a folder of generations (see `generations`).
+Each is a folder of generations (see `generations`). A consumer's folder never holds a file made for another scope: what
+the consumer may not see any more goes before anything is built.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -35,14 +40,18 @@ from memory_pipeline.stores.duckdb.generations import (
     content_digest,
     current_export,
     generations,
+    manifest_path,
     next_name,
     place,
     prune,
     remove_litter,
+    remove_unfit,
     served_manifest,
     switch,
 )
+from memory_pipeline.stores.duckdb.scopes import LakeRows, NoTenantError, scope_digest
 from memory_pipeline.stores.files import locked
+from memory_pipeline.stores.permissions import allow, group_id
 
 __all__ = ["ExportReport", "Scope", "current_export", "generations", "publish_duckdb"]
 
@@ -72,36 +81,97 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     """The files of consumers, by name."""
 
 
+class _Readers(NamedTuple):
+    """Who may open the files of a folder."""
+
+    mode: int
+    group: int | None
+
+
+class _Made(NamedTuple):
+    """What a file is made by and of; equal, and it need not be made again."""
+
+    recipe: str
+    made_of: dict[str, dict[str, str]]
+    rows_digest: str
+
+
 def publish_duckdb(
     lake_root: Path,
     exports_root: Path,
     generations_kept: int,
     consumers: Mapping[str, Scope] | None = None,
+    *,
+    group: str | None = None,
+    consumer_groups: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Build the lake into a new generation of every file and serve it; where nothing changed, keep what is served.
 
     One publisher works at a time, others wait. A failure at any step leaves the last generation served; what it left
-    behind is removed by the next publication. The newest `generations_kept` of each file stay; folders of consumers
-    that are not named (any more) are removed. Raises ExportError.
+    behind is removed by the next publication. The newest `generations_kept` of each file stay. Folders of consumers
+    that are not named (any more), or whose tenant is gone, are removed, and so is what was made for another scope.
+    `group` alone may open the file of all tenants; unset, everyone on the machine. Raises ExportError; for a consumer
+    whose file could not be made, after the others have theirs.
     """
     if generations_kept < 1:
         raise ExportError("at least one generation must be kept, or nothing could be served.")
+    consumers = consumers or {}
     try:
-        with locked(exports_root / LOCK), lake.reading(lake_root) as manifest:
-            report = _publish(lake_root, manifest, exports_root, generations_kept, EVERYTHING)
-            _remove_other_consumers(exports_root / CONSUMERS, set(consumers or {}))
-            reports = {}
-            for name, scope in (consumers or {}).items():
-                folder = exports_root / CONSUMERS / name
-                folder.mkdir(parents=True, exist_ok=True)
-                folder.chmod(0o700)
-                reports[name] = _publish(lake_root, manifest, folder, generations_kept, scope)
+        with locked(exports_root / LOCK):
+            _remove_other_consumers(exports_root / CONSUMERS, consumers)
+            with lake.reading(lake_root) as manifest:
+                readers = _Readers(0o444, None) if group is None else _Readers(0o440, group_id(group))
+                if readers.group is not None:
+                    allow(exports_root, 0o751, readers.group)
+                report = _publish(lake_root, manifest, exports_root, generations_kept, EVERYTHING, readers)
+                reports, problems = _publish_consumers(
+                    lake_root, manifest, exports_root / CONSUMERS, generations_kept, consumers, consumer_groups or {}
+                )
     except OSError as error:
         raise ExportError(
             f"the export can't be written under {exports_root}: {error}. The last export is still served; "
             "mend the disk and export again."
         ) from error
+    if problems:
+        raise ExportError(
+            "the file of all tenants is published, but not those of some consumers. "
+            + " ".join(f"{name}: {problem}" for name, problem in problems.items())
+        )
     return msgspec.structs.replace(report, consumers=reports)
+
+
+def _publish_consumers(
+    lake_root: Path,
+    manifest: lake.LakeManifest | None,
+    root: Path,
+    generations_kept: int,
+    consumers: Mapping[str, Scope],
+    groups: Mapping[str, str],
+) -> tuple[dict[str, ExportReport], dict[str, str]]:
+    """Bring every consumer's folder up to date; return what was published, and why not, by name."""
+    reports: dict[str, ExportReport] = {}
+    problems: dict[str, str] = {}
+    if not consumers:
+        return reports, problems
+    rows = LakeRows(lake_root, manifest, consumers.values())
+    root.mkdir(exist_ok=True)
+    allow(root, 0o711, None)  # to pass through, not to see who there is
+    for name, scope in consumers.items():
+        folder = root / name
+        try:
+            readers = _Readers(0o440, group_id(groups.get(name)))
+            folder.mkdir(exist_ok=True, mode=0o700)
+            allow(folder, 0o700 if readers.group is None else 0o750, readers.group)
+            tenant_id = rows.tenant_id(scope)
+            # An earlier tenant of the same slug.
+            remove_unfit(folder, lambda manifest, tenant_id=tenant_id: manifest.tenant_id == tenant_id)  # type: ignore[misc]
+            reports[name] = _publish(lake_root, manifest, folder, generations_kept, scope, readers, rows)
+        except NoTenantError as error:
+            shutil.rmtree(folder)
+            problems[name] = str(error)
+        except (ExportError, OSError) as error:
+            problems[name] = str(error)
+    return reports, problems
 
 
 def _publish(
@@ -110,29 +180,36 @@ def _publish(
     folder: Path,
     generations_kept: int,
     scope: Scope,
+    readers: _Readers,
+    rows: LakeRows | None = None,
 ) -> ExportReport:
     """Bring one folder of generations up to date. Files of consumers are small, and always built whole."""
     started = perf_counter()
     remove_litter(folder)
+    for path in generations(folder):
+        for published_file in (path, manifest_path(path)):
+            if published_file.exists():
+                allow(published_file, readers.mode, readers.group)
     served = served_manifest(folder)
-    made_by, made = recipe(scope), made_of(manifest)
-    published = served is None or (served.recipe, served.made_of) != (made_by, made)
+    made = _Made(recipe(scope), made_of(manifest), "") if rows is None else _Made(recipe(scope), {}, rows.digest(scope))
+    published = served is None or _Made(served.recipe, served.made_of, served.rows_digest) != made
     whole_because = None
     if served is None or published:
         building = folder / BUILDING
-        building.mkdir(parents=True)
+        building.mkdir(parents=True, mode=0o700)
         try:
             file = building / "memory.duckdb"
             tables: dict[str, TableSummary] | str = "there was none to build upon"
-            base = served if served is not None and served.recipe == made_by and scope == EVERYTHING else None
+            base = served if served is not None and served.recipe == made.recipe and rows is None else None
             if base is not None and manifest is not None:
                 tables = _replace_days(folder, base, lake_root, manifest, file)
             if isinstance(tables, str):
                 base, whole_because = None, tables
                 tables = build(lake_root, manifest, file, scope)
                 verify_in_fresh_process(file, tables)
-            served = _describe(folder, file, tables, manifest, scope, base)
-            place(folder, file, served, 0o444 if scope == EVERYTHING else 0o440)
+            tenant_id = rows.tenant_id(scope) if rows is not None else None
+            served = _describe(folder, file, tables, manifest, scope, base, made, tenant_id)
+            place(folder, file, served, readers.mode, readers.group)
         finally:
             shutil.rmtree(building)
     switched = perf_counter()
@@ -179,6 +256,8 @@ def _describe(
     manifest: lake.LakeManifest | None,
     scope: Scope,
     base: Manifest | None,
+    made: _Made,
+    tenant_id: UUID | None,
 ) -> Manifest:
     import duckdb
 
@@ -187,11 +266,14 @@ def _describe(
         name=next_name(folder, digest),
         bytes=size,
         digest=digest,
-        recipe=recipe(scope),
-        made_of=made_of(manifest),
+        recipe=made.recipe,
+        made_of=made.made_of,
+        rows_digest=made.rows_digest,
         tables=tables,
         tenant=scope.tenant,
+        tenant_id=tenant_id,
         masked=scope.mask_key is not None,
+        scope=scope_digest(scope) if made.rows_digest else "",
         # The oldest: of tables that were exported one by one, the file shows each as of its own moment.
         source=min((table.source for table in manifest.tables.values()), key=lambda one: one.taken_at, default=None)
         if manifest
@@ -204,9 +286,16 @@ def _describe(
     )
 
 
-def _remove_other_consumers(folder: Path, known: set[str]) -> None:
-    """Remove what was published for consumers that are not named any more: nobody would take erased rows out of it."""
+def _remove_other_consumers(folder: Path, consumers: Mapping[str, Scope]) -> None:
+    """Remove what was published for consumers that are not named any more, or that may see something else now.
+
+    Nobody would take erased rows out of the one; the other would show what was forbidden meanwhile.
+    """
     if folder.is_dir():
         for path in folder.iterdir():
-            if path.name not in known:
+            if path.name not in consumers:
                 shutil.rmtree(path)
+                continue
+            remove_litter(path)
+            allowed = scope_digest(consumers[path.name])
+            remove_unfit(path, lambda manifest, allowed=allowed: manifest.scope == allowed)  # type: ignore[misc]

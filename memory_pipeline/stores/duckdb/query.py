@@ -1,27 +1,31 @@
-"""Answers SQL over a published file: read-only, without access to other files, and bounded in time and rows."""
+"""Answers SQL over a published file: read-only, without access to any file, and bounded in time, rows and memory."""
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock, Timer
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from memory_pipeline.model.errors import MemoryPipelineError, QueryTimeoutError
+from memory_pipeline.model.errors import ExportError, MemoryPipelineError, QueryTimeoutError
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-Format = Literal["table", "csv", "json", "parquet"]
-FORMATS: tuple[Format, ...] = ("table", "csv", "json", "parquet")
-_BATCH_ROWS = 10_000
+MEMORY_LIMIT = "1GB"
+"""Of DuckDB's buffers, for all queries of a process over one file."""
+MAX_BYTES = 256 * 1024 * 1024
+_BATCH_ROWS = 2048  # as many as DuckDB makes at once: a batch of long texts stays small
 _CONNECTING = Lock()
+_EXPLAIN = re.compile(
+    r"\s*EXPLAIN\b(\s+ANALYZE\b|\s*\(\s*(ANALYZE|FORMAT\s+\w+)(\s*,\s*(ANALYZE|FORMAT\s+\w+))*\s*\))?", re.IGNORECASE
+)
+_READS = "The exported file is read-only; use SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN."
 
 
 class QueryResult(msgspec.Struct, frozen=True):
@@ -39,7 +43,35 @@ class QueryResult(msgspec.Struct, frozen=True):
     def rows(self) -> list[tuple[Any, ...]]:
         if not self.table.num_columns:
             return []
-        return list(zip(*(_values(column) for column in self.table.columns), strict=True))
+        return list(zip(*(python_values(column) for column in self.table.columns), strict=True))
+
+
+class Answer(NamedTuple):
+    """An answer that is read while DuckDB makes it."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+class FirstRows:
+    """The batches up to a number of rows; None: all. Once read, `truncated` says whether there were more."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], max_rows: int | None) -> None:
+        self.truncated = False
+        self._batches = batches
+        self._max_rows = max_rows
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        left = self._max_rows
+        for batch in self._batches:
+            if left is None or batch.num_rows <= left:
+                yield batch
+                left = None if left is None else left - batch.num_rows
+            else:
+                self.truncated = True
+                if left:
+                    yield batch.slice(0, left)
+                return
 
 
 def query(
@@ -48,58 +80,101 @@ def query(
     parameters: Mapping[str, object] | None = None,
     *,
     max_rows: int | None = 10_000,
-    timeout_seconds: float = 60.0,
+    max_bytes: int = MAX_BYTES,
+    timeout_seconds: float | None = 60.0,
 ) -> QueryResult:
     """Run one SELECT (or DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) over the file and return at most `max_rows` rows.
 
     `parameters` are the values of `$name` in the statement; DuckDB then makes the whole answer before the first row of
-    it is read, so the statement itself has to be bounded. Writing, attaching, loading extensions, settings and reading
-    or writing other files are refused. Raises MemoryPipelineError with a sentence for what is refused or wrong,
-    QueryTimeoutError for what takes longer than `timeout_seconds`.
+    it is read, so the statement itself has to be bounded. Raises as `answering` does, and MemoryPipelineError where
+    the rows take more than `max_bytes`.
+
+    The time-out is DuckDB's interrupt, which a single function over a huge value does not notice: for statements that
+    anybody may write there is `query_process`.
+    """
+    import pyarrow as pa
+
+    with answering(path, statement, parameters, timeout_seconds=timeout_seconds) as answer:
+        first = FirstRows(answer.batches, max_rows)
+        batches, size = [], 0
+        for batch in first:
+            size += batch.nbytes
+            if size > max_bytes:
+                raise MemoryPipelineError(
+                    f"the answer takes more than {max_bytes / 2**20:g} MiB, which is too much to hold at once: ask for "
+                    "fewer rows or columns, or for csv, json or parquet, which are written as they are read."
+                )
+            batches.append(batch)
+        return QueryResult(pa.Table.from_batches(batches, answer.schema), first.truncated)
+
+
+@contextmanager
+def answering(
+    path: Path, statement: str, parameters: Mapping[str, object] | None = None, *, timeout_seconds: float | None
+) -> Iterator[Answer]:
+    """Run one read over the file and give its rows, batch by batch; to be read before the block ends.
+
+    Writing, attaching, loading extensions, settings and reading or writing files are refused. Raises
+    MemoryPipelineError with a sentence for what is refused or wrong, QueryTimeoutError where the block is not left
+    after `timeout_seconds` (None: never), ExportError where the file is not there any more.
     """
     import duckdb
 
     stopped = Event()
-    try:
-        with _connect(path) as connection:
-            parsed = _single_read(connection, statement)
 
-            def stop() -> None:
-                stopped.set()
-                connection.interrupt()
-
-            timer = Timer(timeout_seconds, stop)
-            timer.daemon = True
-            timer.start()
-            try:
-                return _fetch(connection, parsed, parameters, max_rows)
-            finally:
-                timer.cancel()
-    except duckdb.PermissionException as error:
-        raise MemoryPipelineError(
-            f"refused: a query may read the exported tables and nothing else ({_first_line(error)})."
-        ) from error
-    except duckdb.Error as error:
+    def sentence(error: Exception) -> MemoryPipelineError:
         if stopped.is_set():
-            raise QueryTimeoutError(
-                f"the query took longer than {timeout_seconds:g} s and was stopped; narrow it, or allow it more time."
-            ) from error
-        raise MemoryPipelineError(f"the query can't be answered: {str(error).strip()}") from error
+            return timed_out(timeout_seconds or 0.0)
+        return _sentence(error)
+
+    try:
+        connection = _connect(path)
+    except duckdb.Error as error:
+        if not path.exists():
+            raise ExportError(f"{path} is not there any more: a newer export took its place. Ask again.") from error
+        raise sentence(error) from error
+    with connection, _interrupting(connection, timeout_seconds, stopped):
+        try:
+            reader = _start(connection, _single_read(connection, statement), parameters)
+        except (duckdb.Error, MemoryError) as error:
+            raise sentence(error) from error
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            import pyarrow as pa
+
+            while True:
+                try:
+                    batch = reader.read_next_batch()
+                except StopIteration:
+                    return
+                except (duckdb.Error, OSError, pa.ArrowException, MemoryError) as error:
+                    raise sentence(error) from error  # what DuckDB meets on the way comes as an error of Arrow
+                yield batch
+
+        yield Answer(reader.schema, batches())
 
 
-def write_result(result: QueryResult, format_: Format, stream: BinaryIO) -> None:
-    """Write the answer to a binary stream, in UTF-8 where it is text.
+def timed_out(timeout_seconds: float) -> QueryTimeoutError:
+    return QueryTimeoutError(
+        f"the query took longer than {timeout_seconds:g} s and was stopped; narrow it, or allow it more time."
+    )
 
-    `table` is for people, `csv` has a header, `json` is one array of objects (both show bytes as hexadecimal digits),
-    `parquet` keeps the types.
-    """
-    writers: dict[Format, Callable[[QueryResult, BinaryIO], None]] = {
-        "table": _write_table,
-        "csv": _write_csv,
-        "json": _write_json,
-        "parquet": _write_parquet,
-    }
-    writers[format_](result, stream)
+
+def too_much_memory() -> MemoryPipelineError:
+    return MemoryPipelineError(
+        f"the query needs more memory than it may have ({MEMORY_LIMIT} in DuckDB): filter or group first, ask for "
+        "shorter values, or open the file with DuckDB itself."
+    )
+
+
+def python_values(column: pa.ChunkedArray | pa.Array) -> list[Any]:
+    """Return the values of a column, intervals as text."""
+    import pyarrow as pa
+
+    values: list[Any] = column.to_pylist()
+    if not pa.types.is_interval(column.type):
+        return values
+    return [None if value is None else _interval_text(*value) for value in values]
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
@@ -113,136 +188,91 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         "autoload_known_extensions": "false",
         "python_enable_replacements": "false",
         "temp_directory": "",
+        "memory_limit": MEMORY_LIMIT,
     }
     # Connections of one process to one file share one instance of DuckDB, and so what the first of them locked.
     with _CONNECTING:
         connection = duckdb.connect(str(path.resolve()), read_only=True, config=config)
         if not connection.execute("SELECT current_setting('lock_configuration')").fetchall()[0][0]:
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            # Without external access DuckDB still opens the database's own file, and its .wal, for whatever statement
+            # asks, for writing too. It has them open by now and needs no other.
+            connection.execute("SET GLOBAL disabled_filesystems = 'LocalFileSystem'")
             connection.execute("SET GLOBAL lock_configuration = true")
     return connection
+
+
+def _start(
+    connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, parameters: Mapping[str, object] | None
+) -> pa.RecordBatchReader:
+    return connection.sql(statement, params=parameters).to_arrow_reader(_BATCH_ROWS)
+
+
+@contextmanager
+def _interrupting(
+    connection: duckdb.DuckDBPyConnection, timeout_seconds: float | None, stopped: Event
+) -> Iterator[None]:
+    if timeout_seconds is None:
+        yield
+        return
+
+    def stop() -> None:
+        stopped.set()
+        connection.interrupt()
+
+    timer = Timer(timeout_seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _single_read(connection: duckdb.DuckDBPyConnection, statement: str) -> duckdb.Statement:
     from duckdb import StatementType
 
+    found = _single_statement(connection, statement)
+    read = found
+    if found.type == StatementType.EXPLAIN:
+        # EXPLAIN ANALYZE runs what it explains, so that has to be a read too.
+        prefix = _EXPLAIN.match(statement)
+        if prefix is None:
+            raise MemoryPipelineError(
+                "refused: what this EXPLAIN explains was not understood. Write EXPLAIN, EXPLAIN ANALYZE or "
+                "EXPLAIN (FORMAT json) right before a SELECT."
+            )
+        read = _single_statement(connection, statement[prefix.end() :])
+    if read.type == StatementType.MULTI:
+        raise MemoryPipelineError(
+            "refused: a PIVOT that looks for its columns itself would first create a type, and the exported file is "
+            "read-only. Name the columns: PIVOT … ON role IN ('user', 'assistant') USING count(*)."
+        )
+    if read.type != StatementType.SELECT:
+        raise MemoryPipelineError(f"refused: {read.type.name.replace('_', ' ')} is not a read. {_READS}")
+    return found
+
+
+def _single_statement(connection: duckdb.DuckDBPyConnection, statement: str) -> duckdb.Statement:
     statements = connection.extract_statements(statement)
     if len(statements) != 1:
         raise MemoryPipelineError(f"one statement at a time, please; these are {len(statements)}.")
-    kind = statements[0].type
-    if kind not in (StatementType.SELECT, StatementType.EXPLAIN):
-        raise MemoryPipelineError(
-            f"refused: {kind.name.replace('_', ' ')} is not a read. The exported file is read-only; use SELECT, "
-            "DESCRIBE, SHOW, SUMMARIZE or EXPLAIN."
-        )
     return statements[0]
 
 
-def _fetch(
-    connection: duckdb.DuckDBPyConnection,
-    statement: duckdb.Statement,
-    parameters: Mapping[str, object] | None,
-    max_rows: int | None,
-) -> QueryResult:
-    import pyarrow as pa
+def _sentence(error: Exception) -> MemoryPipelineError:
+    import duckdb
 
-    found = connection.sql(statement, params=parameters)
-    reader: pa.RecordBatchReader = found.to_arrow_reader(_BATCH_ROWS)
-    schema, batches, rows = reader.schema, [], 0
-    for batch in reader:
-        batches.append(batch)
-        rows += batch.num_rows
-        if max_rows is not None and rows > max_rows:
-            break
-    table = pa.Table.from_batches(batches, schema)
-    truncated = max_rows is not None and rows > max_rows
-    return QueryResult(table.slice(0, max_rows) if truncated else table, truncated)
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    import pyarrow as pa
-
-    values: list[Any] = column.to_pylist()
-    if not pa.types.is_interval(column.type):
-        return values
-    return [None if value is None else _interval_text(*value) for value in values]
+    text = str(error).strip()
+    if isinstance(error, duckdb.PermissionException) or text.startswith("Permission Error"):
+        return MemoryPipelineError(
+            f"refused: a query may read the exported tables and nothing else ({text.splitlines()[0]})."
+        )
+    if isinstance(error, MemoryError | duckdb.OutOfMemoryException) or text.startswith("Out of Memory Error"):
+        return too_much_memory()
+    return MemoryPipelineError(f"the query can't be answered: {text or type(error).__name__}")
 
 
 def _interval_text(months: int, days: int, nanoseconds: int) -> str:
     parts = ((months, "months"), (days, "days"), (nanoseconds / 1e9, "seconds"))
     return " ".join(f"{amount:.15g} {unit}" for amount, unit in parts if amount) or "0 seconds"
-
-
-def _write_table(result: QueryResult, stream: BinaryIO) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for field in result.table.schema:
-        drawn.add_column(Text(field.name), justify="right" if _is_number(field.type) else "left", overflow="fold")
-    for row in result.rows:
-        drawn.add_row(*(Text(_as_text(value)) for value in row))
-    text = io.StringIO()
-    Console(file=text, width=_terminal_width()).print(drawn)
-    stream.write(text.getvalue().encode())
-    note = "first " if result.truncated else ""
-    stream.write(f"({note}{result.table.num_rows} row{'' if result.table.num_rows == 1 else 's'})\n".encode())
-
-
-def _write_csv(result: QueryResult, stream: BinaryIO) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(result.columns)
-    writer.writerows([None if value is None else _as_text(value) for value in row] for row in result.rows)
-    stream.write(text.getvalue().encode())
-
-
-def _write_json(result: QueryResult, stream: BinaryIO) -> None:
-    records = [
-        {
-            name: value.hex() if isinstance(value, bytes) else value
-            for name, value in zip(result.columns, row, strict=True)
-        }
-        for row in result.rows
-    ]
-    encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
-    stream.write(msgspec.json.format(encoder.encode(records), indent=2) + b"\n")
-
-
-def _write_parquet(result: QueryResult, stream: BinaryIO) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = result.table
-    for position, field in enumerate(table.schema):
-        if pa.types.is_interval(field.type):  # has no Parquet form
-            table = table.set_column(position, field.name, pa.array(_values(table.column(position)), pa.string()))
-    pq.write_table(table, stream, compression="zstd")
-
-
-def _as_text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, dict | list):
-        return msgspec.json.encode(value, enc_hook=str).decode()
-    return str(value)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _terminal_width() -> int:
-    import shutil
-
-    return shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

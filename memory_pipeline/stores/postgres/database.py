@@ -22,6 +22,11 @@ Connection = psycopg.Connection[Any]
 Result = TypeVar("Result")
 
 _DEADLOCK_TRIES = 5
+_Conflict = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+
+class _ConflictError(BusyError):
+    """Postgres ended the transaction because of what others did at the same time: the same may succeed at once."""
 
 
 class Database:
@@ -107,8 +112,8 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """One transaction without a tenant: memory_pipeline sees every tenant in it, memory_app sees no row.
 
-        Raises StoreUnavailableError where Postgres is away or goes away, BusyError where no connection comes free or a
-        statement takes longer than it may.
+        Raises StoreUnavailableError where Postgres is away or goes away, BusyError where no connection comes free, a
+        statement or the wait for a lock takes longer than it may, or others changed the same rows.
         """
         committing = False
         connection: Connection | None = None
@@ -123,6 +128,14 @@ class Database:
             raise BusyError(
                 f"Postgres gave up a statement, which may take {self._statement_seconds:g} s: {_first_line(error)}. "
                 "Nothing of its transaction is stored; try again later, or ask for less at once."
+            ) from error
+        except _Conflict as error:
+            raise _ConflictError(
+                f"others change the same rows: {_first_line(error)}. Nothing is stored; run it again."
+            ) from error
+        except psycopg.errors.LockNotAvailable as error:
+            raise BusyError(
+                f"another run holds what this one needs: {_first_line(error)}. Nothing is stored; run it again."
             ) from error
         except (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.TransactionTimeout) as error:
             raise StoreUnavailableError(
@@ -199,7 +212,7 @@ class Database:
         Raises BusyError where that happens again and again.
         """
         attempts = Retrying(
-            retry=retry_if_exception_type((psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)),
+            retry=retry_if_exception_type(_ConflictError),
             stop=stop_after_attempt(_DEADLOCK_TRIES),
             wait=wait_random(0, 0.2),
             reraise=True,
@@ -209,12 +222,7 @@ class Database:
             with self.tenant_transaction(tenant_id, statement_seconds=statement_seconds) as connection:
                 return work(connection)
 
-        try:
-            return attempts(attempt)
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
-            raise BusyError(
-                f"others change the same rows: {_first_line(error)}. Nothing is stored; run it again."
-            ) from error
+        return attempts(attempt)
 
     def _verify_isolation(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         if problems := isolation_problems(connection, self._role):

@@ -14,10 +14,8 @@ from datetime import date
 from typing import NamedTuple
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import class_row
 
-from memory_pipeline.model.errors import BusyError
 from memory_pipeline.model.window import NamedMemories, Selection
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.migrate import PACKAGE
@@ -94,15 +92,10 @@ def read_due(connection: Connection, statement: str, parameters: dict[str, objec
 @contextmanager
 def batch_transaction(database: Database, selection: Selection) -> Iterator[Connection]:
     """One transaction for one batch. For named memories it raises BusyError rather than wait for long."""
-    try:
-        with database.transaction() as connection:
-            if isinstance(selection, NamedMemories):
-                limit_wait(connection, NAMED_WAIT_SECONDS)
-            yield connection
-    except psycopg.errors.LockNotAvailable as error:
-        raise BusyError(
-            "Another run holds what these memories need; nothing of this batch was stored. Run it again."
-        ) from error
+    with database.transaction() as connection:
+        if isinstance(selection, NamedMemories):
+            limit_wait(connection, NAMED_WAIT_SECONDS)
+        yield connection
 
 
 def limit_wait(connection: Connection, seconds: float) -> None:

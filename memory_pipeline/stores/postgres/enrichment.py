@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from psycopg.rows import class_row
 
+from memory_pipeline.model import ids
+from memory_pipeline.model.jobs import MEMORY_TYPES
 from memory_pipeline.model.window import NamedMemories, NamedMemory, Selection
 from memory_pipeline.stores.postgres.database import Connection
 from memory_pipeline.stores.postgres.due import DueMemory, key_arrays, keys_of, lock_memories, named_and_facts, read_due
@@ -172,14 +174,40 @@ def _stage_facts(connection: Connection, facts: Sequence[FoundFact]) -> None:
 
 
 def mark_failed(connection: Connection, failures: Sequence[Failure]) -> None:
-    """Move memories to the dead letters, with the reason."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "UPDATE memories SET status = 'failed', failure_class = %(failure_class)s, failure_text = %(failure_text)s,"
-            " attempts = attempts + 1, version = version + 1, updated_at = now()"
-            " WHERE tenant_id = %(tenant_id)s AND memory_id = %(memory_id)s",
-            [failure._asdict() for failure in failures],
-        )
+    """Move memories (locked before) to the dead letters, with the reason.
+
+    One that no job speaks for (imports write none) gets a dead job, so that it shows where dead jobs do and is tried
+    again as they are. What fails once more adds no other.
+    """
+    reasons = {(failure.tenant_id, failure.memory_id): failure for failure in failures}
+    rows = connection.execute(sql(PACKAGE, "mark_failed"), _reason_columns(list(reasons.values()))).fetchall()
+    episodes = {
+        (tenant_id, memory_id): UUID(ids.episode_hex(message_id.hex))
+        for tenant_id, memory_id, kind, message_id in rows
+        if kind == "fact"
+    }
+    failed = [reasons[tenant_id, memory_id] for tenant_id, memory_id, _kind, _message_id in rows]
+    # One at a time, so that of two facts of one message that fail in two runs one finds the job of the other. Whoever
+    # holds this waits for nobody any more.
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext('mark_failed'))")
+    connection.execute(
+        sql(PACKAGE, "jobs_dead_for_memories"),
+        _reason_columns(failed)
+        | {
+            "episode_ids": [episodes.get((failure.tenant_id, failure.memory_id)) for failure in failed],
+            "job_types": list(MEMORY_TYPES),
+            "correlation_id": uuid4(),
+        },
+    )
+
+
+def _reason_columns(failures: Sequence[Failure]) -> dict[str, object]:
+    return {
+        "tenant_ids": [failure.tenant_id for failure in failures],
+        "memory_ids": [failure.memory_id for failure in failures],
+        "failure_classes": [failure.failure_class for failure in failures],
+        "failure_texts": [failure.failure_text for failure in failures],
+    }
 
 
 class Related(NamedTuple):

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from memory_pipeline.model.jobs import JobKey, JobType, storable_text
+from memory_pipeline.model.jobs import MEMORY_TYPES, JobKey, JobType, storable_text
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.due import MemoryKey, key_arrays
@@ -21,8 +21,6 @@ from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.postgres.refreshing import Progress, read_progress
 from memory_pipeline.stores.sqlfiles import sql
 
-MEMORY_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index")
-"""Done when the memory is as it should be, whoever saw to it."""
 SETTLER = "dagster "
 """How `claimed_by` begins of a job that a run has ended; no worker's name holds a space."""
 
@@ -41,7 +39,7 @@ class Settled(msgspec.Struct):
     """Of the requests whose jobs ended here, each once."""
 
 
-class _Open(NamedTuple):
+class _Named(NamedTuple):
     key: JobKey
     subject_id: UUID | None
     correlation_id: UUID
@@ -52,6 +50,9 @@ def settle_done_jobs(
 ) -> Settled:
     """Complete the jobs of these days whose memory is enriched by `enricher` (name@version), embedded under `model` and
     indexed, or gone from the index where it is deleted; end those as dead whose memory is among the dead letters.
+
+    A job that a run has ended as dead (of the weeks around, for a summary belongs to one day of its week) is completed
+    too once its memory leaves nothing to be done.
     """
     with database.transaction() as connection:
         keys = open_jobs(connection, window, MEMORY_TYPES)
@@ -60,7 +61,7 @@ def settle_done_jobs(
     for start in range(0, len(keys), _PAGE_JOBS):
         page = keys[start : start + _PAGE_JOBS]
         with database.transaction() as connection:
-            jobs = _lock_open(connection, page)
+            jobs = _locked(connection, "jobs_lock_open", page)
             ends = _ends(connection, jobs, enricher, model)
             _settle(connection, ends, settled_by)
         dead = sum(error_class is not None for error_class, _text in ends.values())
@@ -68,39 +69,56 @@ def settle_done_jobs(
         settled.dead += dead
         settled.left += len(page) - len(ends)
         correlation_ids |= dict.fromkeys(job.correlation_id for job in jobs if job.key in ends)
+    settled.completed += _settle_dead(database, window.whole_weeks(), enricher, model, settled_by)
     settled.correlation_ids = list(correlation_ids)
     return settled
 
 
+def _settle_dead(database: Database, window: DayWindow, enricher: str, model: str, settled_by: str) -> int:
+    """Complete dead jobs that nobody ever claimed and whose memory leaves nothing to be done; return how many."""
+    with database.transaction() as connection:
+        keys = _listed(connection, "jobs_dead_of_days", window, MEMORY_TYPES)
+    completed = 0
+    for start in range(0, len(keys), _PAGE_JOBS):
+        with database.transaction() as connection:
+            jobs = _locked(connection, "jobs_lock_dead", keys[start : start + _PAGE_JOBS])
+            ends = _ends(connection, jobs, enricher, model)
+            done = {key: end for key, end in ends.items() if end == _DONE}
+            _settle(connection, done, settled_by)
+        completed += len(done)
+    return completed
+
+
 def open_jobs(connection: Connection, window: DayWindow, job_types: Sequence[JobType]) -> list[JobKey]:
     """Return the jobs of these days and types that nobody works on."""
-    rows = connection.execute(
-        sql(PACKAGE, "jobs_open_of_days"),
-        {"job_types": list(job_types), "start": window.start, "end": window.end},
-    ).fetchall()
-    return [JobKey(*row) for row in rows]
+    return _listed(connection, "jobs_open_of_days", window, job_types)
 
 
 def complete_open_jobs(connection: Connection, keys: Sequence[JobKey], *, settled_by: str = SETTLER) -> int:
     """Complete those of the named jobs that nobody works on; return how many. The caller knows that they are done."""
-    jobs = _lock_open(connection, keys)
+    jobs = _locked(connection, "jobs_lock_open", keys)
     _settle(connection, {job.key: _DONE for job in jobs}, settled_by)
     return len(jobs)
 
 
-def _lock_open(connection: Connection, keys: Sequence[JobKey]) -> list[_Open]:
+def _listed(connection: Connection, statement: str, window: DayWindow, job_types: Sequence[JobType]) -> list[JobKey]:
+    parameters = {"job_types": list(job_types), "start": window.start, "end": window.end}
+    return [JobKey(*row) for row in connection.execute(sql(PACKAGE, statement), parameters).fetchall()]
+
+
+def _locked(connection: Connection, statement: str, keys: Sequence[JobKey]) -> list[_Named]:
     rows = connection.execute(
-        sql(PACKAGE, "jobs_lock_open"),
+        sql(PACKAGE, statement),
         {"tenant_ids": [key.tenant_id for key in keys], "job_ids": [key.job_id for key in keys]},
     ).fetchall()
-    return [_Open(JobKey(tenant_id, job_id), *rest) for tenant_id, job_id, *rest in rows]
+    return [_Named(JobKey(tenant_id, job_id), *rest) for tenant_id, job_id, *rest in rows]
 
 
 _End = tuple[str | None, str | None]
 """Error class and text of a job that ends as dead; `_DONE` of one that is completed."""
 
 
-def _ends(connection: Connection, jobs: Sequence[_Open], enricher: str, model: str) -> dict[JobKey, _End]:
+def _ends(connection: Connection, jobs: Sequence[_Named], enricher: str, model: str) -> dict[JobKey, _End]:
     """Return how those jobs end whose memory leaves nothing to do. Their rows are locked, so nobody else ends them."""
     subjects = sorted({(job.key.tenant_id, job.subject_id) for job in jobs if job.subject_id is not None})
     progress = read_progress(connection, subjects, enricher, model)

@@ -22,7 +22,9 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from memory_pipeline.model.errors import InvalidRequestError
 from memory_pipeline.model.jobs import (
+    HANDLED_TYPES,
     LEASE_EXPIRED,
     JobKey,
     JobState,
@@ -113,9 +115,17 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def enqueue(connection: Connection, jobs: Sequence[NewJob]) -> list[JobKey]:
-    """Add jobs; return their keys in the same order. They exist when the caller's transaction commits."""
+    """Add jobs; return their keys in the same order. They exist when the caller's transaction commits.
+
+    Raises InvalidRequestError for a type of work that no worker knows how to do: it would wait for ever.
+    """
     if not jobs:
         return []
+    unknown = sorted({job.job_type for job in jobs} - set(HANDLED_TYPES))
+    if unknown:
+        raise InvalidRequestError(
+            f"no worker does jobs of type {', '.join(unknown)}, so none is added; there are {', '.join(HANDLED_TYPES)}."
+        )
     rows = connection.execute(
         sql(PACKAGE, "jobs_enqueue"),
         {
@@ -184,6 +194,15 @@ def heartbeat(connection: Connection, claims: Sequence[ClaimedJob], lease_second
     return _keys(connection, "jobs_heartbeat", _tokens(claims) | {"lease_seconds": lease_seconds})
 
 
+def lock_claims(connection: Connection, claims: Sequence[ClaimedJob]) -> None:
+    """Lock the jobs whose claim still holds, in the one order of the ledger.
+
+    For a transaction that ends a batch in more than one way: each of the functions below locks its own part in order,
+    and a part that comes later may hold what a heartbeat locked first.
+    """
+    connection.execute(sql(PACKAGE, "jobs_lock_claims"), _tokens(claims))
+
+
 def finish(connection: Connection, claims: Sequence[ClaimedJob]) -> set[JobKey]:
     """Mark jobs completed; return those whose claim still held. The others are not the caller's any more."""
     return _keys(connection, "jobs_finish", _tokens(claims))
@@ -239,10 +258,10 @@ def reclaim_expired(
 
 
 def bring_forward(connection: Connection, longest_wait_seconds: float = LONGEST_WAIT_SECONDS) -> int:
-    """Make due at once what would wait longer than any job does; return how many.
+    """Make due at once what waits because the database's clock was set back; return how many.
 
-    Only a job that was written before the database's clock was set back does so. To be called every minute or so, with
-    more than the longest backoff and the longest `delay_seconds` in use.
+    While the ledger holds times that are yet to come, that is all that waits; else what would wait longer than any job
+    does. To be called every minute or so, with more than the longest backoff and the longest `delay_seconds` in use.
     """
     return connection.execute(
         sql(PACKAGE, "jobs_bring_forward"), {"longest_wait_seconds": longest_wait_seconds}

@@ -107,6 +107,11 @@ def refused_write(payload: dict[str, object]) -> BufferedWrite:
     return msgspec.convert(payload, BufferedWrite, strict=False)
 
 
+def is_written(payload: dict[str, object]) -> bool:
+    """Whether the request of a `replay_write` job was written: of its messages only their number is left."""
+    return isinstance(payload.get("messages"), int)
+
+
 def forget_request(connection: Connection, entry: BufferedWrite) -> None:
     """Take what was said out of the ledger row of a request that has been written after all."""
     connection.execute(

@@ -28,6 +28,8 @@ GROUP = "workers"
 LONGEST_BLOCK_MS = 2000
 """Longest wait for entries in one call: well below the time after which the connection counts as dead."""
 _PAGE_ENTRIES = 1000
+_GROUP_GONE = ("NOGROUP", "UNBLOCKED")
+"""What Redis calls it: the first; and the second where it went while a reader of Redis 7.0 waited for entries."""
 _FIRST = "-"
 
 Result = TypeVar("Result")
@@ -130,7 +132,7 @@ class JobStream:
             try:
                 return work(client)
             except redis.ResponseError as error:
-                if "NOGROUP" not in str(error):
+                if not any(word in str(error) for word in _GROUP_GONE):
                     raise
             try:
                 client.xgroup_create(JOBS_KEY, GROUP, id="0", mkstream=True)

@@ -27,6 +27,9 @@ from memory_pipeline.stores.sqlfiles import sql
 
 GUIDE = Path(__file__).parents[3] / "docs" / "analyst-guide.md"
 COMMAND = f"python -m {__spec__.name if __spec__ else __name__}"
+LEFT_OUT = "left out"
+PSEUDONYM = "pseudonym"
+UNLESS_KNOWN = "pseudonym, but for names of importers"
 _TEXT = Path(__file__).with_name("analyst_guide.md")
 _REPLACED = re.compile(r"^ +(.+) AS (\w+),?$", re.MULTILINE)
 _COLUMNS = """
@@ -66,9 +69,13 @@ def described_tables(path: Path) -> dict[str, DescribedTable]:
 
 @cache
 def masked_columns(table: str) -> dict[str, str]:
-    """Return what a masked file has in place of the columns of an exported table: `pseudonym` or `left out`."""
+    """Return what a masked file has in place of the columns of an exported table."""
     return {
-        column: "left out" if expression in ("''", "'{}'", "NULL") else "pseudonym"
+        column: LEFT_OUT
+        if expression in ("''", "'{}'", "NULL")
+        else UNLESS_KNOWN
+        if expression.startswith("known_source(")
+        else PSEUDONYM
         for expression, column in _REPLACED.findall(sql(PACKAGE, f"mask_{table}"))
     }
 

@@ -58,15 +58,19 @@ def test_a_connection_lost_in_a_transaction_is_said_so_and_nothing_is_stored(
         assert connection.execute("SELECT count(*) FROM tenants").fetchone() == (0,)
 
 
-def test_errors_of_a_statement_stay_what_they_are(pipeline: Database) -> None:
+def test_a_lock_waited_for_in_vain_is_busy_and_not_tried_again(pipeline: Database) -> None:
+    tries = []
+
     def wait_in_vain(connection: Connection) -> None:
+        tries.append(1)
         connection.execute("SET LOCAL lock_timeout = '10ms'")
         connection.execute("SELECT pg_advisory_xact_lock(1)")
 
     with pipeline.transaction() as holder:
         holder.execute("SELECT pg_advisory_xact_lock(1)")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
+        with pytest.raises(BusyError, match=r"another run holds.*lock timeout.*Nothing is stored"):
             pipeline.in_tenant(uuid4(), wait_in_vain)
+    assert len(tries) == 1
 
 
 def test_a_restarted_server_is_used_again_without_reopening(postgres_server: PostgresServer) -> None:
@@ -193,6 +197,24 @@ def test_a_deadlock_is_resolved_by_trying_again(pipeline: Database) -> None:
     with pipeline.transaction() as connection:
         names = connection.execute("SELECT display_name FROM users").fetchall()
     assert names == [("xx",), ("xx",)]
+
+
+def test_a_deadlock_of_a_transaction_that_is_not_tried_again_is_busy(pipeline: Database) -> None:
+    met = Barrier(2)
+
+    def lock(first: int, second: int) -> str:
+        try:
+            with pipeline.transaction() as connection:
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", [first])
+                met.wait(timeout=30)
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", [second])
+        except BusyError as error:
+            return str(error)
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        said = sorted(future.result() for future in [pool.submit(lock, 1, 2), pool.submit(lock, 2, 1)])
+    assert said == ["done", "others change the same rows: deadlock detected. Nothing is stored; run it again."]
 
 
 def test_only_deadlocks_are_tried_again(pipeline: Database) -> None:

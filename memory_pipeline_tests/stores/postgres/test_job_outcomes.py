@@ -265,3 +265,45 @@ def test_row_27_leases_and_waits_end_although_the_databases_clock_was_set_back(l
         assert jobs.bring_forward(connection, longest_wait_seconds=900) == 1
         assert jobs.bring_forward(connection, longest_wait_seconds=900) == 0
     assert {claim.key for claim in ledger.claim()} | {claim.key for claim in ledger.claim()} == {held, waiting}
+
+
+def set_clock_back(ledger: Ledger) -> None:
+    """What is in the ledger when the clock is set back by an hour, seen from then on."""
+    with ledger.database.transaction() as connection:
+        connection.execute(
+            "UPDATE memory_jobs SET available_at = available_at + interval '1 hour',"
+            " created_at = created_at + interval '1 hour', finished_at = finished_at + interval '1 hour'"
+        )
+
+
+def bring_forward(ledger: Ledger) -> int:
+    with ledger.database.transaction() as connection:
+        return jobs.bring_forward(connection, longest_wait_seconds=3600 * 3)
+
+
+def test_row_27_what_was_pending_when_the_databases_clock_was_set_back_is_due_at_the_next_look(ledger: Ledger) -> None:
+    new, late = ledger.add()[0], ledger.add(delay_seconds=3590)[0]
+    assert bring_forward(ledger) == 0, "what is put aside is left alone while the clock goes on"
+    set_clock_back(ledger)
+    assert ledger.claim() == []
+    with ledger.database.transaction() as connection:
+        waiting = job_reports.backlog(connection)
+    assert waiting.due == 0
+    assert 3500 < waiting.oldest_seconds <= 3600, "the alarm sees it"
+    assert bring_forward(ledger) == 2
+    assert bring_forward(ledger) == 0
+    assert {claim.key for claim in ledger.claim()} == {new, late}
+    with ledger.database.transaction() as connection:
+        assert job_reports.backlog(connection).oldest_seconds < 60
+
+
+def test_row_27_what_was_put_aside_long_ago_is_due_too_where_the_ledger_shows_the_step(ledger: Ledger) -> None:
+    ended, failed = ledger.add(2)
+    ledger.finish(ledger.claim_keys([ended]))
+    ledger.fail(ledger.claim_keys([failed]))
+    with ledger.database.transaction() as connection:
+        connection.execute("UPDATE memory_jobs SET created_at = created_at - interval '1 day'")
+    assert bring_forward(ledger) == 0
+    set_clock_back(ledger)
+    assert bring_forward(ledger) == 1
+    assert [claim.key for claim in ledger.claim()] == [failed]

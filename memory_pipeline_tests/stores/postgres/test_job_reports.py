@@ -20,17 +20,17 @@ from memory_pipeline_tests.stores.postgres.ledger import DAY, LEASE, POLICY, Led
 
 def test_stats_count_by_type_and_state_and_know_since_when_something_waits(ledger: Ledger) -> None:
     ledger.add(3)
-    ledger.add(2, job_type="summarize")
+    ledger.add(2, job_type="detect_relations")
     ledger.finish(ledger.claim(2, types=["index"]))
-    ledger.fail(ledger.claim(1, types=["summarize"]), retry=False)
+    ledger.fail(ledger.claim(1, types=["detect_relations"]), retry=False)
     ledger.claim(1, types=["index"])
     with ledger.database.transaction() as connection:
         stats = {(stat.job_type, stat.state): stat for stat in job_reports.job_stats(connection)}
     assert {key: stat.jobs for key, stat in stats.items()} == {
         ("index", "completed"): 2,
         ("index", "processing"): 1,
-        ("summarize", "dead"): 1,
-        ("summarize", "pending"): 1,
+        ("detect_relations", "dead"): 1,
+        ("detect_relations", "pending"): 1,
     }
     for (_, state), stat in stats.items():
         if state in ("completed", "dead"):

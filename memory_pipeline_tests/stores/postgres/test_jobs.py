@@ -14,7 +14,8 @@ from datetime import date, timedelta
 import psycopg
 import pytest
 
-from memory_pipeline.model.jobs import JOB_TYPES, JobKey
+from memory_pipeline.model.errors import InvalidRequestError
+from memory_pipeline.model.jobs import HANDLED_TYPES, JOB_TYPES, JobKey, JobType
 from memory_pipeline.stores.postgres import job_reports, jobs
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline_tests.stores.postgres.ledger import DAY, LEASE, POLICY, Ledger, break_sql, until
@@ -98,13 +99,13 @@ def test_claims_go_by_priority_and_then_by_age(ledger: Ledger) -> None:
 
 
 def test_claims_keep_to_types_days_and_what_is_due(ledger: Ledger) -> None:
-    (wanted,) = ledger.add(job_type="summarize")
-    (early,) = ledger.add(job_type="summarize", day=date(2025, 2, 28))
-    (late,) = ledger.add(job_type="summarize", day=date(2025, 3, 2))
-    (other,) = ledger.add(job_type="erase")
-    (waiting,) = ledger.add(job_type="summarize", delay_seconds=3600)
+    (wanted,) = ledger.add(job_type="detect_relations")
+    (early,) = ledger.add(job_type="detect_relations", day=date(2025, 2, 28))
+    (late,) = ledger.add(job_type="detect_relations", day=date(2025, 3, 2))
+    (other,) = ledger.add(job_type="enrich_and_embed")
+    (waiting,) = ledger.add(job_type="detect_relations", delay_seconds=3600)
     with ledger.database.transaction() as connection:
-        claims = jobs.claim_next(connection, "w", ["summarize"], 10, LEASE, first_day=DAY, last_day=DAY)
+        claims = jobs.claim_next(connection, "w", ["detect_relations"], 10, LEASE, first_day=DAY, last_day=DAY)
     assert [claim.key for claim in claims] == [wanted]
     assert {claim.key for claim in ledger.claim_keys([early, late, other, waiting])} == {early, late, other}
     ledger.make_due([waiting])
@@ -199,3 +200,10 @@ def somebody_waits_for_a_lock(ledger: Ledger) -> bool:
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         ).fetchone()
     return found is not None
+
+
+@pytest.mark.parametrize("job_type", sorted(set(JOB_TYPES) - set(HANDLED_TYPES)))
+def test_a_job_that_no_worker_could_do_is_refused_and_its_neighbours_with_it(ledger: Ledger, job_type: JobType) -> None:
+    with pytest.raises(InvalidRequestError, match=job_type), ledger.database.transaction() as connection:
+        jobs.enqueue(connection, [ledger.new_job(), ledger.new_job(job_type=job_type)])
+    assert ledger.rows() == {}

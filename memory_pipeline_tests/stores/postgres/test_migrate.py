@@ -21,6 +21,31 @@ STEPS = {
     "0003_third.sql": "CREATE TABLE three (d integer);",
 }
 
+BEFORE_0007 = """
+    SET search_path = memory, public;
+    INSERT INTO tenants (tenant_id, slug, name)
+    VALUES ('10000000-0000-4000-8000-000000000000', 'acme', 'A'),
+           ('20000000-0000-4000-8000-000000000000', 'globex', 'G');
+    INSERT INTO users (tenant_id, user_id, email, display_name)
+    SELECT tenant_id, tenant_id, 'ana@example.org', 'ana' FROM tenants;
+    INSERT INTO memories (tenant_id, memory_id, user_id, kind, status, content, content_hash, day, source_message_ids,
+                          failure_class, failure_text, subject, predicate, object, confidence, enricher, valid_from)
+    SELECT t.tenant_id, ('00000000-0000-4000-8000-00000000000' || m.number)::uuid, t.tenant_id, m.kind, m.status, 'x',
+           sha256('x'), '2025-03-03', ARRAY[('00000000-0000-4000-9000-00000000000' || m.message)::uuid],
+           m.failure_class, m.failure_text, m.said, m.said, m.said, length(m.said), m.said,
+           CASE WHEN m.kind = 'fact' THEN now() END
+    FROM tenants t
+    JOIN (VALUES ('acme', 1, 'episode', 1, 'active', NULL, NULL, NULL),
+                 ('acme', 2, 'fact', 1, 'failed', 'E1', 'of a fact', 'x'),
+                 ('acme', 3, 'episode', 3, 'failed', 'E2', 'spoken for', NULL),
+                 ('acme', 4, 'episode', 4, 'active', NULL, NULL, NULL),
+                 ('globex', 1, 'episode', 1, 'failed', NULL, 'of a message', NULL))
+        AS m (slug, number, kind, message, status, failure_class, failure_text, said) ON m.slug = t.slug;
+    INSERT INTO memory_jobs (tenant_id, job_type, subject_id, day, correlation_id)
+    VALUES ('10000000-0000-4000-8000-000000000000', 'enrich_and_embed', '00000000-0000-4000-8000-000000000003',
+            '2025-03-03', gen_random_uuid());
+"""
+
 
 def folder_of(path: Path, steps: dict[str, str]) -> Path:
     """Write migrations of a program of its own (with a file that is none beside them)."""
@@ -212,3 +237,21 @@ def test_a_server_that_is_away_is_told_apart_from_a_wrong_schema(tmp_path: Path)
         migrate(nowhere)
     with pytest.raises(StoreUnavailableError, match="can't be reached"):
         Database(nowhere).open()
+
+
+def test_what_failed_before_there_were_dead_jobs_for_it_has_one_after_the_migration(empty_database: Urls) -> None:
+    shipped = shipped_migrations()
+    before = {migration: text for migration, text in shipped.items() if migration.version <= 6}
+    migrate(empty_database.admin_url, before)
+    execute(empty_database, BEFORE_0007)
+    assert migrate(empty_database.admin_url)[0] == "0007_dead_letters"
+    with Database(empty_database.pipeline_url) as opened, opened.transaction() as connection:
+        rows = connection.execute(
+            "SELECT right(j.subject_id::text, 1), j.state, j.error_class, j.error_text, t.slug"
+            " FROM memory_jobs j JOIN tenants t USING (tenant_id) ORDER BY 5, 1, 2"
+        ).fetchall()
+    assert rows == [
+        ("1", "dead", "E1", "of a fact", "acme"),  # of the message that the fact was found in
+        ("3", "pending", None, None, "acme"),  # was there, and speaks for it
+        ("1", "dead", "Failed", "of a message", "globex"),
+    ]

@@ -18,6 +18,7 @@ from memory_pipeline.stores.redis.keys import JOBS_KEY
 from memory_pipeline.stores.redis.manager import RedisManager
 from memory_pipeline.stores.redis.stream import GROUP, Delivery, JobStream
 from memory_pipeline_tests.stores.postgres.ledger import until
+from memory_pipeline_tests.stores.redis.scripted_server import scripted
 
 
 def some_jobs(count: int, *, alone: bool = False) -> list[StreamedJob]:
@@ -239,3 +240,21 @@ def test_a_redis_that_is_gone_is_said_to_be_away_by_every_call(redis_server: Red
         stream.publish(jobs)
         # What was written in the second before the crash may be back or not.
         assert keys_of(stream.read("w", 10, 0))[-1:] == [jobs[0].key]
+
+
+def test_a_reader_that_redis_7_0_wakes_because_the_stream_is_gone_makes_the_group_anew() -> None:
+    gone = b"-UNBLOCKED the stream key no longer exists\r\n"
+    nothing = b"*-1\r\n"
+    with scripted("XREADGROUP", gone, nothing) as server, RedisManager(server.url) as manager:
+        assert JobStream(manager).read("worker-1", 10, 1000) == []
+        assert server.answers == []
+        ((*_, key, group, first, _mkstream),) = server.commands("XGROUP")
+        assert (key, group, first) == (JOBS_KEY.encode(), GROUP.encode(), b"0")
+
+
+def test_another_error_of_redis_is_not_taken_for_a_lost_group() -> None:
+    other = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+    with scripted("XREADGROUP", other) as server, RedisManager(server.url) as manager:
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            JobStream(manager).read("worker-1", 10, 1000)
+        assert server.commands("XGROUP") == []

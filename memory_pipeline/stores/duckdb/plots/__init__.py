@@ -145,6 +145,11 @@ def users(path: Path) -> list[DayCount]:
     return [DayCount(*row) for row in _rows(path, "users")]
 
 
+def hours(path: Path) -> list[DayCount]:
+    """Messages of a day by the quarter of it (UTC) in which they were sent."""
+    return [DayCount(*row) for row in _rows(path, "hours")]
+
+
 def topics(path: Path) -> list[DayCount]:
     """How often facts of a week (named by its Monday) name one of its top entities, or topics; never which."""
     return [DayCount(*row) for row in _rows(path, "topics")]

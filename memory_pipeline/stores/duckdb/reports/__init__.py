@@ -2,7 +2,7 @@
 
 Apart from the SQL that a file is built with, whose every change makes a new generation. The header of a report's file
 is the sentence that people see; what its columns mean is said by the mart. Every statement takes the tenant and the
-days as parameters, and none selects a user.
+days as parameters; none selects a user, or a name that is in the facts of one user alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from memory_pipeline.stores.duckdb.marts import marts
 from memory_pipeline.stores.duckdb.query import QueryResult, query
 from memory_pipeline.stores.sqlfiles import sql
 
-_NAMES = ("daily_activity", "memory_growth", "retention", "fact_churn", "pipeline_response", "data_quality")
+_NAMES = (
+    *("daily_activity", "memory_growth", "retention", "fact_churn", "pipeline_response", "data_quality"),
+    *("cost_daily", "recall_use", "weekly_topics"),
+)
 _WITHHELD = {"tenant_id", "tenant"}
 """Columns of the marts that would say the same in every row."""
 

@@ -2,6 +2,7 @@ INSERT INTO conversations BY NAME
 SELECT * REPLACE (
            pseudonym(conversation_id) AS conversation_id,
            pseudonym(user_id) AS user_id,
+           known_source(source) AS source,
            keyed_hash(source_conversation_id) AS source_conversation_id,
            NULL AS title,
            keyed_hash(project) AS project

@@ -3,6 +3,7 @@ SELECT * REPLACE (
            pseudonym(message_id) AS message_id,
            pseudonym(conversation_id) AS conversation_id,
            pseudonym(user_id) AS user_id,
+           known_source(source) AS source,
            keyed_hash(source_message_id) AS source_message_id,
            NULL AS speaker,
            '' AS content,

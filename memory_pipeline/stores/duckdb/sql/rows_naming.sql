@@ -1,1 +1,0 @@
-SELECT count(*) FROM query_table($table) WHERE user_id = $user_id

@@ -1,0 +1,1 @@
+SELECT slug, tenant_id FROM read_parquet($files, hive_partitioning = false)

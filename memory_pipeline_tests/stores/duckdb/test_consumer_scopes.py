@@ -1,0 +1,214 @@
+"""A consumer's folder shows what the consumer may see now: nothing of an earlier scope or of other tenants' days."""
+
+from __future__ import annotations
+
+import grp
+import os
+import shutil
+import stat
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from memory_pipeline.model.errors import ExportError
+from memory_pipeline.settings import load_settings
+from memory_pipeline.stages.export import export_lake, publish
+from memory_pipeline.stores.duckdb.generations import generations, manifest_of, manifest_path
+from memory_pipeline.stores.duckdb.publish import Scope, current_export, publish_duckdb
+from memory_pipeline_tests.conftest import Database, fresh_database
+from memory_pipeline_tests.local.host import Servers
+from memory_pipeline_tests.stores.export_sample import WINDOW, fill, rewrite
+
+KEY = b"a key for these tests alone"
+OTHER_KEY = b"another key, of these tests"
+ACME, GLOBEX = Scope(tenant="acme"), Scope(tenant="globex")
+
+
+@pytest.fixture(scope="module")
+def exported(servers: Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("scopes") / "lake"
+    with fresh_database(servers, migrated_template) as database:
+        fill(database.pipeline_url)
+        export_lake(database.pipeline_url, WINDOW, root)
+    return root
+
+
+@pytest.fixture
+def lake_root(exported: Path, tmp_path: Path) -> Path:
+    shutil.copytree(exported, tmp_path / "lake")
+    return tmp_path / "lake"
+
+
+def change_rows(lake_root: Path, tenant: str) -> None:
+    """Let the messages of a tenant on one day have other places; those of others in the same file stay."""
+    day = date(2025, 3, 2)
+    path = lake_root / "messages" / f"day={day}" / "part-0.parquet"
+    tenants = pq.read_table(lake_root / "tenants" / "part-0.parquet").to_pylist()
+    (tenant_id,) = [row["tenant_id"] for row in tenants if row["slug"] == tenant]
+    rows = pq.ParquetFile(path).read()
+    positions = [row["position"] + 100 * (row["tenant_id"] == tenant_id) for row in rows.to_pylist()]
+    at = rows.schema.get_field_index("position")
+    changed = rows.set_column(at, rows.schema.field(at), pa.array(positions, rows.schema.field(at).type))
+    rewrite(lake_root, "messages", day, changed)
+
+
+def remove_tenant(lake_root: Path, slug: str) -> None:
+    """Let a tenant have another name, so that nobody has this one."""
+    path = lake_root / "tenants" / "part-0.parquet"
+    rows = pq.read_table(path)
+    names = pc.if_else(pc.equal(rows["slug"], slug), "renamed", rows["slug"])
+    pq.write_table(rows.set_column(rows.schema.get_field_index("slug"), rows.schema.field("slug"), names), path)
+
+
+def texts(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "canary"),
+    [
+        (ACME, GLOBEX, b"acme"),
+        (Scope(), GLOBEX, b"acme"),
+        (ACME, Scope(tenant="acme", mask_key=KEY), b"ana@acme.example"),
+        (Scope(tenant="acme", mask_key=KEY), Scope(tenant="acme", mask_key=OTHER_KEY), None),
+    ],
+    ids=["another tenant", "one tenant of all", "masked", "another key"],
+)
+def test_nothing_of_an_earlier_scope_stays_in_the_folder(
+    lake_root: Path, tmp_path: Path, before: Scope, after: Scope, canary: bytes | None
+) -> None:
+    folder = tmp_path / "exports/consumers/x"
+    old = publish_duckdb(lake_root, tmp_path / "exports", 3, {"x": before}).consumers["x"].path
+    word = canary if canary is not None else old.name.encode()
+    assert word in texts(folder)
+    new = publish_duckdb(lake_root, tmp_path / "exports", 3, {"x": after}).consumers["x"].path
+    assert generations(folder) == [new]
+    assert new != old
+    assert word not in texts(folder)
+
+
+def test_a_scope_that_cannot_be_built_leaves_nothing_of_the_earlier_one(lake_root: Path, tmp_path: Path) -> None:
+    exports = tmp_path / "exports"
+    publish_duckdb(lake_root, exports, 3, {"x": ACME})
+    for path in (lake_root / "facts").rglob("*.parquet"):
+        path.write_bytes(b"no Parquet")
+    with pytest.raises(ExportError, match="lake can't be read"):
+        publish_duckdb(lake_root, exports, 3, {"x": Scope(tenant="acme", mask_key=KEY)})
+    assert b"ana@acme.example" not in texts(exports / "consumers")
+    with pytest.raises(ExportError):
+        current_export(exports / "consumers/x")
+
+
+def test_a_file_without_a_readable_manifest_goes(lake_root: Path, tmp_path: Path) -> None:
+    path = publish_duckdb(lake_root, tmp_path / "exports", 3, {"x": ACME}).consumers["x"].path
+    manifest_path(path).unlink()
+    again = publish_duckdb(lake_root, tmp_path / "exports", 3, {"x": ACME}).consumers["x"]
+    assert again.published
+    assert generations(path.parent) == [again.path]
+
+
+def test_a_consumer_whose_tenant_is_gone_keeps_nobody_else_from_a_new_file(lake_root: Path, tmp_path: Path) -> None:
+    exports = tmp_path / "exports"
+    consumers = {"a-bad": ACME, "b-group": Scope(mask_key=KEY), "z-good": GLOBEX}
+    first = publish_duckdb(lake_root, exports, 3, consumers)
+    change_rows(lake_root, "globex")
+    remove_tenant(lake_root, "acme")
+    with pytest.raises(ExportError, match=r"a-bad: there is no tenant 'acme'") as refusal:
+        publish_duckdb(lake_root, exports, 3, consumers, consumer_groups={"b-group": "no-such-group"})
+    assert "b-group: there is no group 'no-such-group'" in str(refusal.value)
+    assert not (exports / "consumers/a-bad").exists()
+    assert current_export(exports / "consumers/b-group") == first.consumers["b-group"].path
+    assert current_export(exports / "consumers/z-good") != first.consumers["z-good"].path
+    assert current_export(exports) != first.path
+
+
+def test_a_tenant_is_told_nothing_of_other_tenants_and_has_a_new_file_for_its_own_changes_alone(
+    lake_root: Path, tmp_path: Path
+) -> None:
+    exports = tmp_path / "exports"
+    consumers = {"acme": ACME, "acme-lab": Scope(tenant="acme", mask_key=KEY), "lab": Scope(mask_key=KEY)}
+    publish_duckdb(lake_root, exports, 3, consumers)
+    change_rows(lake_root, "globex")
+    second = publish_duckdb(lake_root, exports, 3, consumers)
+    assert {name for name, one in second.consumers.items() if one.published} == {"lab"}
+    change_rows(lake_root, "acme")
+    third = publish_duckdb(lake_root, exports, 3, consumers)
+    assert all(one.published for one in third.consumers.values())
+    lake_files = manifest_of(third.path).made_of
+    names = {name for files in lake_files.values() for name in files}
+    digests = {digest for files in lake_files.values() for digest in files.values()}
+    assert len(digests) > 10
+    for one in third.consumers.values():
+        told = manifest_path(one.path).read_text(encoding="utf-8")
+        assert [word for word in names | digests if word in told] == []
+
+
+def test_a_new_tenant_of_an_old_name_gets_no_file_of_the_old_one(lake_root: Path, tmp_path: Path) -> None:
+    exports = tmp_path / "exports"
+    old = publish_duckdb(lake_root, exports, 3, {"x": ACME}).consumers["x"].path
+    path = lake_root / "tenants" / "part-0.parquet"
+    rows = pq.read_table(path)
+    names = pc.if_else(pc.equal(rows["slug"], "acme"), "globex", "acme")
+    pq.write_table(rows.set_column(rows.schema.get_field_index("slug"), rows.schema.field("slug"), names), path)
+    new = publish_duckdb(lake_root, exports, 3, {"x": ACME}).consumers["x"].path
+    assert generations(new.parent) == [new]
+    assert old.name != new.name
+    assert b"ana@acme.example" not in texts(new.parent)
+
+
+def test_a_group_may_open_its_files_and_no_others_may(lake_root: Path, tmp_path: Path) -> None:
+    exports = tmp_path / "exports"
+    # Any other group that this process may give files to.
+    group = next(grp.getgrgid(gid) for gid in other_groups())
+    consumers = {"acme": ACME, "globex": GLOBEX}
+    publish_duckdb(lake_root, exports, 3, consumers)
+    report = publish_duckdb(
+        lake_root, exports, 3, consumers, group=group.gr_name, consumer_groups={"acme": group.gr_name}
+    )
+    assert not report.published
+    acme, globex = (report.consumers[name].path for name in consumers)
+    modes = {
+        path: (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid == group.gr_gid)
+        for path in (exports, report.path, exports / "consumers", acme.parent, acme, globex.parent, globex)
+    }
+    assert modes == {
+        exports: (0o751, True),
+        report.path: (0o440, True),
+        exports / "consumers": (0o711, False),
+        acme.parent: (0o750, True),
+        acme: (0o440, True),
+        globex.parent: (0o700, False),
+        globex: (0o440, False),
+    }
+    again = publish_duckdb(lake_root, exports, 3, consumers)
+    assert stat.S_IMODE(acme.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(again.path.stat().st_mode) == 0o444
+
+
+def other_groups() -> list[int]:
+    known = [entry.gr_gid for entry in grp.getgrall() if entry.gr_gid != os.getegid()]
+    if os.geteuid() != 0:
+        known = [gid for gid in known if gid in os.getgroups()]
+    if not known:
+        pytest.skip("this account is in one group only")
+    return known
+
+
+def test_the_lake_is_for_whoever_exports_and_the_group_that_may_open_everything(
+    database: Database, tmp_path: Path
+) -> None:
+    group = grp.getgrgid(other_groups()[0])
+    settings = load_settings(home=tmp_path / "home", export_group=group.gr_name)
+    fill(database.pipeline_url)
+    export_lake(database.pipeline_url, WINDOW, settings.data / "lake")
+    assert stat.S_IMODE((settings.data / "lake").stat().st_mode) == 0o700
+    publish(settings, settings.data / "lake", settings.data / "exports")
+    status = (settings.data / "lake").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o750, group.gr_gid)
+    assert stat.S_IMODE((settings.data / "exports").stat().st_mode) == 0o751
+    publish(load_settings(home=tmp_path / "home"), settings.data / "lake", settings.data / "exports")
+    assert stat.S_IMODE((settings.data / "lake").stat().st_mode) == 0o700
