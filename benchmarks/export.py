@@ -5,8 +5,8 @@
 The bare copy is `SELECT` of the same columns of messages and memories by ADBC, straight into two DuckDB tables,
 checkpointed: what a script of ten lines would do, without order, Parquet, other tables, marts, comments, verification,
 fsync or switch. Bare copies and full exports run in processes of their own, in turn, on the same database; medians are
-compared. Then one day of the year changes and is exported, again and again, and the worked questions of the analyst's
-guide are asked of the file.
+compared. Then one day of the year changes, an hour's share of completed jobs leaves the ledger, and both are exported,
+again and again. Last the worked questions of the analyst's guide are asked of the file.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def compare(messages: int, days: int, rounds: int) -> None:
             if any(run[-1][table] != messages for run in (bare, full) for table in _TABLES):
                 raise SystemExit(f"not all rows were copied: {bare[-1]}, {full[-1]}")
         for _ in range(rounds):
-            change_one_day(owner)
+            change_one_day(owner, url, days)
             changed.append(run_apart("export", url, scratch / "export", days))
         show("bare ADBC to DuckDB", bare)
         show("full export", full)
@@ -176,11 +176,20 @@ def compare(messages: int, days: int, rounds: int) -> None:
         print(f"slowest question   {slowest * 1000:8.1f}  ms (to hold: under {_MOST_SECONDS * 1000:.0f}): {question}")
 
 
-def change_one_day(owner_url: str) -> None:
+def change_one_day(owner_url: str, pipeline_url: str, days: int) -> None:
+    """Change a day of messages and memories, and compact an hour's share of the completed jobs of the ledger."""
     import psycopg
+
+    from memory_pipeline.stores.postgres.database import Database
+    from memory_pipeline.stores.postgres.job_reports import compact_completed
 
     with psycopg.connect(owner_url, autocommit=True) as connection:
         connection.execute(Path(__file__).with_name("export_change.sql").read_bytes())
+        ((jobs,),) = connection.execute("SELECT count(*) FROM memory.memory_jobs").fetchall()
+    with Database(pipeline_url) as database, database.transaction() as connection:
+        moved = compact_completed(connection, 3, limit=max(1, jobs // (days * 24)))
+    if not moved:
+        raise SystemExit("no job was compacted")
 
 
 def ask(file: Path) -> Iterator[tuple[float, str]]:

@@ -1,4 +1,5 @@
--- One day of 365 changes: a conversation goes on, and facts of that day come to an end.
+-- One day of 365 changes: a conversation goes on, and facts of that day come to an end. An hour's share of the
+-- completed jobs leaves the ledger in change_one_day, by the call of the relay.
 SET search_path = memory, public;
 INSERT INTO messages (tenant_id, message_id, conversation_id, user_id, source, source_message_id, role, content,
                       content_hash, sent_at, position)

@@ -625,6 +625,34 @@ COMMENT ON TABLE memory.memory_embeddings IS 'Vectors of memories (by chunk) und
 
 COMMENT ON COLUMN memory.memory_embeddings.content_hash IS 'Hash of the memory content the vector was made from; other than the memory''s own means stale.';
 
+CREATE TABLE memory.memory_job_days (
+    tenant_id uuid NOT NULL,
+    day date NOT NULL,
+    job_type text NOT NULL,
+    lag_bucket smallint NOT NULL,
+    completed bigint NOT NULL,
+    attempts bigint NOT NULL,
+    most_attempts integer NOT NULL,
+    CONSTRAINT memory_job_days_attempts_check CHECK ((attempts >= 0)),
+    CONSTRAINT memory_job_days_completed_check CHECK ((completed > 0)),
+    CONSTRAINT memory_job_days_lag_bucket_check CHECK ((lag_bucket >= 0)),
+    CONSTRAINT memory_job_days_most_attempts_check CHECK ((most_attempts >= 0))
+);
+
+ALTER TABLE ONLY memory.memory_job_days FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE memory.memory_job_days OWNER TO memory_owner;
+
+COMMENT ON TABLE memory.memory_job_days IS 'Completed jobs that left the ledger, counted by UTC day, type and lag; a job is either here or in memory_jobs.';
+
+COMMENT ON COLUMN memory.memory_job_days.day IS 'UTC day on which the work was asked for (created_at of the jobs).';
+
+COMMENT ON COLUMN memory.memory_job_days.lag_bucket IS 'Bucket b holds lags of more than 2^((b-1)/8) and at most 2^(b/8) milliseconds; 0 those of at most one. Counts of a bucket can be added, percentiles can not.';
+
+COMMENT ON COLUMN memory.memory_job_days.attempts IS 'Tries of these jobs in all.';
+
+COMMENT ON COLUMN memory.memory_job_days.most_attempts IS 'Most tries of one of them.';
+
 CREATE TABLE memory.memory_rate_limits (
     tenant_id uuid NOT NULL,
     limit_id uuid DEFAULT uuidv7() NOT NULL,
@@ -907,6 +935,9 @@ ALTER TABLE ONLY memory.memory_access_log
 ALTER TABLE ONLY memory.memory_embeddings
     ADD CONSTRAINT memory_embeddings_pkey PRIMARY KEY (tenant_id, memory_id, model, chunk);
 
+ALTER TABLE ONLY memory.memory_job_days
+    ADD CONSTRAINT memory_job_days_pkey PRIMARY KEY (tenant_id, day, job_type, lag_bucket);
+
 ALTER TABLE memory.memory_jobs
     ADD CONSTRAINT memory_jobs_payload_own CHECK (((job_type <> 'replay_write'::text) OR ((((payload ->> 'tenant_id'::text) = (tenant_id)::text) AND ((payload ->> 'entry_id'::text) = (job_id)::text)) IS NOT FALSE))) NOT VALID;
 
@@ -1079,6 +1110,9 @@ ALTER TABLE ONLY memory.memory_access_log
 ALTER TABLE ONLY memory.memory_embeddings
     ADD CONSTRAINT memory_embeddings_tenant_id_memory_id_fkey FOREIGN KEY (tenant_id, memory_id) REFERENCES memory.memories(tenant_id, memory_id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY memory.memory_job_days
+    ADD CONSTRAINT memory_job_days_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
+
 ALTER TABLE ONLY memory.memory_jobs
     ADD CONSTRAINT memory_jobs_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES memory.tenants(tenant_id);
 
@@ -1143,6 +1177,8 @@ ALTER TABLE memory.memory_access_log ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.memory_embeddings ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE memory.memory_job_days ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE memory.memory_jobs ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE memory.memory_rate_limits ENABLE ROW LEVEL SECURITY;
@@ -1187,6 +1223,8 @@ CREATE POLICY pipeline_all_tenants ON memory.memory_access_log TO memory_pipelin
 
 CREATE POLICY pipeline_all_tenants ON memory.memory_embeddings TO memory_pipeline USING (true) WITH CHECK (true);
 
+CREATE POLICY pipeline_all_tenants ON memory.memory_job_days TO memory_pipeline USING (true) WITH CHECK (true);
+
 CREATE POLICY pipeline_all_tenants ON memory.memory_jobs TO memory_pipeline USING (true) WITH CHECK (true);
 
 CREATE POLICY pipeline_all_tenants ON memory.memory_rate_limits TO memory_pipeline USING (true) WITH CHECK (true);
@@ -1228,6 +1266,8 @@ CREATE POLICY tenant_isolation ON memory.memories TO memory_app USING ((tenant_i
 CREATE POLICY tenant_isolation ON memory.memory_access_log TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
 CREATE POLICY tenant_isolation ON memory.memory_embeddings TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
+
+CREATE POLICY tenant_isolation ON memory.memory_job_days TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
 CREATE POLICY tenant_isolation ON memory.memory_jobs TO memory_app USING ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT memory.current_tenant_id() AS current_tenant_id)));
 
@@ -1364,6 +1404,9 @@ GRANT SELECT,DELETE,MAINTAIN ON TABLE memory.memory_access_log TO memory_pipelin
 
 GRANT SELECT ON TABLE memory.memory_embeddings TO memory_app;
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_embeddings TO memory_pipeline;
+
+GRANT SELECT ON TABLE memory.memory_job_days TO memory_app;
+GRANT SELECT,INSERT,MAINTAIN,UPDATE ON TABLE memory.memory_job_days TO memory_pipeline;
 
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE memory.memory_rate_limits TO memory_pipeline;
 GRANT SELECT ON TABLE memory.memory_rate_limits TO memory_app;

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from uuid import UUID
 
 import msgspec
@@ -107,12 +107,14 @@ def _audit_index(
     return findings, found.rows
 
 
-def _first_of_each_problem(findings: Iterable[Finding]) -> Iterator[Finding]:
+def _first_of_each_problem(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield what is listed of one tenant's findings; each says how many of its problem there are `in_all`."""
+    in_all = Counter(finding.problem for finding in findings)
     seen: Counter[str] = Counter()
     for finding in findings:
         seen[finding.problem] += 1
         if seen[finding.problem] <= LISTED_FINDINGS:
-            yield finding
+            yield msgspec.structs.replace(finding, detail=finding.detail | {"in_all": in_all[finding.problem]})
 
 
 def _indexed(chroma: ChromaStore, generation: Generation) -> Iterator[IndexedVector]:

@@ -22,7 +22,8 @@ from memory_pipeline.stores.lake.publish import LakePublication, publish_lake
 from memory_pipeline.stores.permissions import allow, group_id
 from memory_pipeline.stores.postgres.export import export_statement, snapshot
 
-_EVERY_DAY = DayWindow(date.min, date.max)
+EVERY_DAY = DayWindow(date.min, date.max)
+"""A window that leaves no day with rows out; days that are up to date are not read for it."""
 _READERS = 2
 """Tables read at once: while one waits for Postgres, the other is compressed."""
 
@@ -62,7 +63,7 @@ def export_lake(
                 source.source,
                 statement_digest(export_statement(table)),
                 present.get(table, {}),
-                _EVERY_DAY if table in LEDGERS else window,
+                EVERY_DAY if table in LEDGERS else window,
                 partial(source.read, table),
                 counted,
             )

@@ -243,7 +243,7 @@ class Stores:
         }
 
 
-_NOT_SAID = {"profiles", "jobs", "audit_findings", "mart_data_quality", "mart_pipeline_response"} | {
+_NOT_SAID = {"profiles", "jobs", "job_days", "audit_findings", "mart_data_quality", "mart_pipeline_response"} | {
     *("memory_access", "llm_usage", "mart_recall_use", "mart_cost_daily"),
 }
 """What nothing in this test makes."""

@@ -216,7 +216,7 @@ def test_a_version_changed_in_chroma_is_stale(acme: Audited, client: ClientAPI) 
     client.get_collection(acme.live().collection_name).update([vector_id(memory_id, 0)], metadatas={"version": 7})
     report = acme.audit()
     assert found(report) == [("chroma", "vector_stale", memory_id)]
-    assert report.listed[0].detail == {"chunk": 0, "expected_version": 1, "found_version": 7}
+    assert report.listed[0].detail == {"chunk": 0, "expected_version": 1, "found_version": 7, "in_all": 1}
 
 
 def test_a_dropped_collection_is_lost(acme: Audited, client: ClientAPI) -> None:
@@ -292,6 +292,11 @@ def test_all_findings_are_counted_and_the_first_of_each_problem_listed(
         "vector_missing": 3,
         "vector_stale": 3,
         "message_content_altered": 6,
+    }
+    assert {(finding.problem, finding.detail["in_all"]) for finding in report.listed} == {
+        ("vector_missing", 5),
+        ("vector_stale", 4),
+        ("message_content_altered", MESSAGES),
     }
     assert acme.speech.execute("SELECT findings FROM audit_runs") == [(report.findings,)]
     assert acme.speech.execute("SELECT count(*) FROM audit_findings") == [(len(report.listed),)]

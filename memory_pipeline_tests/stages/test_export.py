@@ -66,6 +66,7 @@ def test_every_table_is_exported_with_the_rows_postgres_has(source: str, databas
         "summaries": 2,
         "profiles": 0,
         "jobs": 0,
+        "job_days": 0,
         "audit_findings": 0,
         "events": 6,
         "memory_access": 0,

@@ -49,6 +49,7 @@ TABLES = {
     "summaries": 2,
     "profiles": 0,
     "jobs": 0,
+    "job_days": 0,
     "audit_findings": 0,
     "events": 6,
     "memory_access": 0,

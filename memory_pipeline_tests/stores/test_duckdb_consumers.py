@@ -72,7 +72,14 @@ _VOCABULARY = {
     *("tenants.slug", "tenants.name", "conversations.source", "messages.source", "messages.role", "memories.kind"),
     *("memories.status", "memories.enricher", "memories.failure_class", "facts.status", "facts.enricher"),
     *("memory_relationships.kind", "memory_relationships.detector", "summaries.status", "profiles.status"),
-    *("jobs.job_type", "jobs.state", "jobs.error_class", "audit_findings.store", "audit_findings.problem"),
+    *(
+        "jobs.job_type",
+        "jobs.state",
+        "jobs.error_class",
+        "job_days.job_type",
+        "audit_findings.store",
+        "audit_findings.problem",
+    ),
     *("events.kind", "memory_access.what", "memory_access.channel"),
     *("llm_usage.plugin", "llm_usage.model", "llm_usage.what"),
 }

@@ -21,7 +21,7 @@ from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.partitions import daily, window_of
 from memory_pipeline.defs.summaries.assets import weekly_summaries
-from memory_pipeline.stages.export import export_lake, publish, publish_lake_at_url
+from memory_pipeline.stages.export import EVERY_DAY, export_lake, publish, publish_lake_at_url
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.duckdb.marts import Mart, marts
 from memory_pipeline.stores.lake import DAILY_TABLES
@@ -38,6 +38,7 @@ _DESCRIPTIONS = {
     "summaries": "Weekly summaries, by the day of the first message each rests on.",
     "profiles": "Profiles of users, by the day of the first message each rests on.",
     "jobs": "The ledger of asynchronous work, by the UTC day it was asked for.",
+    "job_days": "Completed jobs that left the ledger, counted by the UTC day they were asked for, type and lag.",
     "audit_findings": "Where stores disagreed with Postgres, by the UTC day of the audit.",
     "events": "The append-only log, by UTC day.",
     "memory_access": "Recall: how each question was answered, without the question, by UTC day.",
@@ -48,6 +49,7 @@ _READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
     "summaries": [facts, memory_relationships, weekly_summaries],
     "profiles": [facts],
     "jobs": ["messages"],
+    "job_days": ["messages"],
     # Days from the facts: a backfill of all daily assets would leave it out with a parent that has none.
     "audit_findings": [facts, consistency_audit],
     "events": ["messages"],
@@ -111,12 +113,12 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
     pool="lake",
     code_version="2",
     description=(
-        "Tenants, users and conversations, written whole, in one snapshot of Postgres with every day of the lake that "
-        "has changed since it was exported: what is published next is of one moment."
+        "Tenants, users and conversations, written whole, in one snapshot of Postgres with every day that has changed "
+        "since it was exported or never was, whatever days a run is of: what is published next is all of one moment."
     ),
 )
 def lake_dimensions(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
-    reports = export_lake(pipeline.database.url, None, pipeline.lake_root, logged_progress(context, "rows"))
+    reports = export_lake(pipeline.database.url, EVERY_DAY, pipeline.lake_root, logged_progress(context, "rows"))
     changed = [report for report in reports if report.written or report.removed]
     manifest = _exported(pipeline)
     rows = {name: table.rows for name, table in manifest.tables.items()}

@@ -24,7 +24,7 @@ SOURCES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "memory_relationships": ("memory_relationships", {}),
     "summaries": ("weekly_summaries", {"summary_id": "memory_id", "source_messages": "source_message_ids"}),
     "profiles": ("facts", {"profile_id": "memory_id", "source_messages": "source_message_ids"}),
-    "audit_findings": ("consistency_audit", {"day": "started_at", "audited_at": "started_at"}),
+    "audit_findings": ("consistency_audit", {"day": "started_at", "audited_at": "started_at", "in_all": "detail"}),
     "llm_usage": ("memory_embeddings", {"day": "used_at"}),
 }
 """The asset that a daily table is read from, and the columns that have another name there. Jobs and events are written

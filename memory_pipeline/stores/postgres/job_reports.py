@@ -199,8 +199,14 @@ def retry_dead(
 
 
 def compact_completed(connection: Connection, retention_days: float, *, limit: int = 10_000) -> int:
-    """Delete up to `limit` jobs that were completed longer ago; return how many. Dead jobs are never deleted."""
-    return connection.execute(sql(PACKAGE, "jobs_compact"), {"retention_days": retention_days, "limit": limit}).rowcount
+    """Move up to `limit` jobs that were completed longer ago into `memory_job_days`; return how many.
+
+    There they are counted by day, type and lag. Dead jobs never leave the ledger.
+    """
+    parameters = {"retention_days": retention_days, "limit": limit}
+    row = connection.execute(sql(PACKAGE, "jobs_compact"), parameters).fetchone()
+    assert row is not None  # an aggregate without GROUP BY
+    return int(row[0])
 
 
 WORKER_SEEN_SECONDS = 20.0

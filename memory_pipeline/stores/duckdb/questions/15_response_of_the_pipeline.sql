@@ -1,7 +1,7 @@
 -- How fast is the pipeline, and how often does it fail?
 --
 -- A percentile can't be averaged over days; the worst day is what can be said of several. For a percentile over all
--- days ask `jobs`. Completed jobs leave the ledger, and so the file, after some time.
+-- days ask `jobs` together with `job_days`, which counts the completed jobs that have left the ledger.
 SELECT job_type,
        sum(jobs)::BIGINT AS jobs,
        round(sum(failed) / sum(jobs), 4) AS failure_rate,

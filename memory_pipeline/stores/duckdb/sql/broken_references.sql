@@ -37,6 +37,10 @@ SELECT 'jobs.tenant_id' AS reference, 'tenants' AS target, count(*) AS broken, m
 FROM (FROM jobs WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)) AS t
 ANTI JOIN tenants AS r ON t.tenant_id = r.tenant_id
 UNION ALL
+SELECT 'job_days.tenant_id' AS reference, 'tenants' AS target, count(*) AS broken, min(t.day) AS first_day
+FROM (FROM job_days WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)) AS t
+ANTI JOIN tenants AS r ON t.tenant_id = r.tenant_id
+UNION ALL
 SELECT 'audit_findings.tenant_id' AS reference, 'tenants' AS target, count(*) AS broken, min(t.day) AS first_day
 FROM (FROM audit_findings WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)) AS t
 ANTI JOIN tenants AS r ON t.tenant_id = r.tenant_id

@@ -122,7 +122,7 @@ COMMENT ON COLUMN profiles.version IS 'Grows with every change of the row.';
 COMMENT ON COLUMN profiles.created_at IS 'When the row was made (UTC).';
 COMMENT ON COLUMN profiles.updated_at IS 'When the row last changed (UTC).';
 
-COMMENT ON TABLE jobs IS 'The ledger of asynchronous work: one row per unit, from the moment it was asked for to its end.';
+COMMENT ON TABLE jobs IS 'The ledger of asynchronous work: one row per unit. Some days after their completion jobs leave it; job_days counts them.';
 COMMENT ON COLUMN jobs.day IS 'UTC day of created_at.';
 COMMENT ON COLUMN jobs.tenant_id IS 'Tenant that owns the row; key of tenants.';
 COMMENT ON COLUMN jobs.job_id IS 'Key within the tenant.';
@@ -138,6 +138,15 @@ COMMENT ON COLUMN jobs.correlation_id IS 'Links everything that one request set 
 COMMENT ON COLUMN jobs.created_at IS 'When the work was asked for (UTC).';
 COMMENT ON COLUMN jobs.available_at IS 'From when it may be (re)tried (UTC).';
 COMMENT ON COLUMN jobs.finished_at IS 'When it was completed or given up (UTC); NULL: not yet.';
+COMMENT ON TABLE job_days IS 'Completed jobs that have left the ledger, counted by type and lag; a job is either here or in jobs.';
+COMMENT ON COLUMN job_days.day IS 'UTC day on which the work was asked for.';
+COMMENT ON COLUMN job_days.tenant_id IS 'Tenant that owns the row; key of tenants.';
+COMMENT ON COLUMN job_days.job_type IS 'What was done, as in jobs.';
+COMMENT ON COLUMN job_days.lag_bucket IS 'Key within tenant, day and type: bucket b holds lags of more than 2^((b-1)/8) and at most 2^(b/8) milliseconds.';
+COMMENT ON COLUMN job_days.lag_seconds IS 'Stands for the lags in the bucket (from when the work was asked for to its completion), at most 4.5 % off.';
+COMMENT ON COLUMN job_days.completed IS 'Jobs in the bucket.';
+COMMENT ON COLUMN job_days.attempts IS 'Tries of these jobs in all.';
+COMMENT ON COLUMN job_days.most_attempts IS 'Most tries of one of them.';
 
 COMMENT ON TABLE audit_findings IS 'Each place where an audit found a store to disagree with Postgres (at most 100 of a kind, tenant and audit).';
 COMMENT ON COLUMN audit_findings.day IS 'UTC day of audited_at.';
@@ -150,6 +159,7 @@ COMMENT ON COLUMN audit_findings.problem IS 'What was wrong with it.';
 COMMENT ON COLUMN audit_findings.subject_id IS 'The row it is about.';
 COMMENT ON COLUMN audit_findings.detail IS 'What was expected and found, as JSON.';
 COMMENT ON COLUMN audit_findings.repaired IS 'True where it was put right since.';
+COMMENT ON COLUMN audit_findings.in_all IS 'How many findings of this problem the audit had in this tenant, those that are not listed included.';
 
 COMMENT ON TABLE events IS 'The append-only log: what happened, to what, by whom. Ids, counts and hashes, no text.';
 COMMENT ON COLUMN events.day IS 'UTC day of occurred_at.';

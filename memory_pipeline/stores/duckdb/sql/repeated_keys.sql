@@ -76,6 +76,14 @@ FROM (
     HAVING count(*) > 1
 ) AS again
 UNION ALL
+SELECT 'job_days' AS table_name, count(*) AS repeated, min(day) AS first_day
+FROM (
+    SELECT day FROM job_days AS t
+    WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)
+    GROUP BY day, tenant_id, job_type, lag_bucket
+    HAVING count(*) > 1
+) AS again
+UNION ALL
 SELECT 'audit_findings' AS table_name, count(*) AS repeated, min(day) AS first_day
 FROM (
     SELECT min(day) AS day FROM audit_findings AS t

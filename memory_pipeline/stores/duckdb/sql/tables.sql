@@ -138,6 +138,16 @@ CREATE TABLE jobs (
     available_at    TIMESTAMPTZ NOT NULL,
     finished_at     TIMESTAMPTZ
 );
+CREATE TABLE job_days (
+    day            DATE NOT NULL,
+    tenant_id      UUID NOT NULL,
+    job_type       VARCHAR NOT NULL,
+    lag_bucket     SMALLINT NOT NULL,
+    lag_seconds    DOUBLE NOT NULL,
+    completed      BIGINT NOT NULL,
+    attempts       BIGINT NOT NULL,
+    most_attempts  INTEGER NOT NULL
+);
 CREATE TABLE audit_findings (
     day         DATE NOT NULL,
     tenant_id   UUID NOT NULL,
@@ -148,7 +158,8 @@ CREATE TABLE audit_findings (
     problem     VARCHAR NOT NULL,
     subject_id  UUID,
     detail      JSON NOT NULL,
-    repaired    BOOLEAN NOT NULL
+    repaired    BOOLEAN NOT NULL,
+    in_all      BIGINT NOT NULL
 );
 CREATE TABLE events (
     day             DATE NOT NULL,

@@ -17,6 +17,8 @@ SELECT 'profiles', count(*) FROM memories WHERE status <> 'deleted' AND kind = '
 UNION ALL
 SELECT 'jobs', count(*) FROM memory_jobs
 UNION ALL
+SELECT 'job_days', count(*) FROM memory_job_days
+UNION ALL
 SELECT 'audit_findings', count(*) FROM audit_findings
 UNION ALL
 SELECT 'events', count(*) FROM events

@@ -21,9 +21,29 @@ GROUP BY tenant_id
 UNION ALL
 SELECT 'users who wrote', tenant_id, count(DISTINCT user_id) FROM messages WHERE role = 'user' GROUP BY tenant_id
 UNION ALL
-SELECT 'completed jobs', tenant_id, count(*) FROM memory_jobs WHERE state = 'completed' GROUP BY tenant_id
+SELECT 'completed jobs', tenant_id, sum(completed)
+FROM (
+    SELECT tenant_id, count(*) AS completed FROM memory_jobs WHERE state = 'completed' GROUP BY tenant_id
+    UNION ALL
+    SELECT tenant_id, completed FROM memory_job_days
+) AS done
+GROUP BY tenant_id
 UNION ALL
-SELECT 'findings', tenant_id, count(*) FROM audit_findings GROUP BY tenant_id
+SELECT 'tries of jobs', tenant_id, sum(attempts)
+FROM (
+    SELECT tenant_id, attempts FROM memory_jobs
+    UNION ALL
+    SELECT tenant_id, attempts FROM memory_job_days
+) AS tries
+GROUP BY tenant_id
+UNION ALL
+SELECT 'findings', tenant_id, sum(findings)
+FROM (
+    SELECT tenant_id, coalesce(max((detail ->> 'in_all')::bigint), count(*)) AS findings
+    FROM audit_findings
+    GROUP BY tenant_id, audit_id, store, problem
+) AS problems
+GROUP BY tenant_id
 UNION ALL
 SELECT 'recalls', tenant_id, count(*) FROM memory_access_log WHERE what = 'recall' GROUP BY tenant_id
 UNION ALL

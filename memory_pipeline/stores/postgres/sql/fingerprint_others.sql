@@ -12,6 +12,10 @@ SELECT 'jobs', (created_at AT TIME ZONE 'UTC')::date, count(*), sum(hash_record_
 FROM memory_jobs
 GROUP BY 2
 UNION ALL
+SELECT 'job_days', day, count(*), sum(hash_record_extended(ROW(tenant_id, job_type, lag_bucket, xmin), 0))
+FROM memory_job_days
+GROUP BY 2
+UNION ALL
 SELECT 'audit_findings', (r.started_at AT TIME ZONE 'UTC')::date, count(*),
        sum(hash_record_extended(ROW(f.finding_id, f.xmin, r.started_at), 0))
 FROM audit_findings f

@@ -15,6 +15,8 @@ SELECT 'users who wrote', tenant_id, sum(users) FROM mart_retention WHERE weeks_
 UNION ALL
 SELECT 'completed jobs', tenant_id, sum(completed) FROM mart_pipeline_response GROUP BY tenant_id
 UNION ALL
+SELECT 'tries of jobs', tenant_id, sum(attempts) FROM mart_pipeline_response GROUP BY tenant_id
+UNION ALL
 SELECT 'findings', tenant_id, sum(findings) FROM mart_data_quality GROUP BY tenant_id
 UNION ALL
 SELECT 'recalls', tenant_id, sum(recalls) FROM mart_recall_use GROUP BY tenant_id

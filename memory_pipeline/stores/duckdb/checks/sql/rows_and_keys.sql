@@ -40,6 +40,10 @@ SELECT 'jobs', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR job_id IS N
        count(*) - count(DISTINCT (tenant_id, job_id))
 FROM jobs
 UNION ALL
+SELECT 'job_days', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR job_type IS NULL OR lag_bucket IS NULL),
+       count(*) - count(DISTINCT (day, tenant_id, job_type, lag_bucket))
+FROM job_days
+UNION ALL
 SELECT 'audit_findings', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR finding_id IS NULL),
        count(*) - count(DISTINCT (tenant_id, finding_id))
 FROM audit_findings

@@ -1,0 +1,1 @@
+DELETE FROM job_days WHERE list_contains($days, day)
