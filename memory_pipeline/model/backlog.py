@@ -89,9 +89,29 @@ def workers_get_on(workers: int, oldest_seconds: float, limits: BacklogLimits) -
     return workers > 0 and oldest_seconds < limits.worker_seconds
 
 
-def unseen_since(before: datetime | None, workers: int, now: datetime) -> datetime | None:
-    """Return since when no worker is seen, given since when that was so at the last look; None while one is."""
-    return None if workers else before or now
+class Unseen(NamedTuple):
+    """That no worker is seen."""
+
+    since: datetime
+    looked_at: datetime
+    """The last look; those between this and `since` all found none."""
+
+    @property
+    def seconds(self) -> float:
+        """How long that has been so."""
+        return (self.looked_at - self.since).total_seconds()
+
+
+def look_for_workers(before: Unseen | None, workers: int, now: datetime, longest_gap: float) -> Unseen | None:
+    """Return what a look at `now` makes of the one before; None where a worker is seen.
+
+    Looks more than `longest_gap` seconds apart do not count together: workers may have come in between.
+    """
+    if workers:
+        return None
+    if before is None or not 0.0 <= (now - before.looked_at).total_seconds() <= longest_gap:
+        return Unseen(now, now)
+    return Unseen(before.since, now)
 
 
 def merged(days: Iterable[DueDay]) -> list[DueDay]:
