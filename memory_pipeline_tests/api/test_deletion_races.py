@@ -277,8 +277,9 @@ def test_dead_jobs_end_with_the_memories_of_a_deleted_conversation_and_quote_not
     # One that a worker had tried, and one whose work says nothing of the memory.
     api.execute("UPDATE memory_jobs SET attempts = 5 WHERE subject_id = %s", ids["summary"][0])
     api.execute(
-        "INSERT INTO memory_jobs (tenant_id, job_type, state, subject_id, day, correlation_id, finished_at, error_class,"
-        " error_text) SELECT tenant_id, 'detect_relations', 'dead', memory_id, day, uuidv7(), now(), 'E', 'of relations'"
+        "INSERT INTO memory_jobs (tenant_id, job_type, state, subject_id, day, correlation_id, finished_at,"
+        " error_class, error_text)"
+        " SELECT tenant_id, 'detect_relations', 'dead', memory_id, day, uuidv7(), now(), 'E', 'of relations'"
         " FROM memories WHERE kind = 'fact' AND conversation_id = %s LIMIT 1",
         doomed,
     )

@@ -48,6 +48,7 @@ def instance(shared_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatc
     """Without the runs of the test before; the sensor's ages are so long that no test reaches one by itself."""
     monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_SECONDS", str(ENOUGH / 2))
     monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_WORKER_SECONDS", str(TOO_LONG / 2))
+    monkeypatch.setenv("MEMORY_RETRY_ATTEMPTS", "1")
     for run in shared_instance.get_runs():
         shared_instance.delete_run(run.run_id)
     return shared_instance
@@ -194,7 +195,6 @@ def test_jobs_that_a_dead_worker_held_are_asked_for(
     with Database(str(settings.postgres_pipeline_url)) as database, database.transaction() as connection:
         assert len(claim_next(connection, "gone:1", JOB_TYPES, 10, 20.0)) == 2
     monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_JOBS", "2")
-    monkeypatch.setenv("MEMORY_RETRY_ATTEMPTS", "1")
     assert skipped(instance) == "Nothing is due."
     execute(settings, "UPDATE memory_jobs SET lease_until = lease_until - interval '1 hour'")
     _none, reason, _events, cursor = tick(instance, NAME)
