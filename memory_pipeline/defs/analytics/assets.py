@@ -88,10 +88,11 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
         pipeline.lake_root,
         logged_progress(context, "rows"),
         daily_tables=[table for table in DAILY_TABLES if f"{_LAKE_PREFIX}{table}" in selected],
-        dimensions=[],
     )
     manifest = _exported(pipeline)
     for report in reports:
+        if report.table not in DAILY_TABLES:  # dimensions of the same moment: what is on disk can always be published
+            continue
         folder = pipeline.lake_root / report.table
         # Dagster writes an event per day of the run. The newest, which its UI opens with, is enough to hold these.
         context.add_asset_metadata(

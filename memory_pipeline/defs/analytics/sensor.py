@@ -8,14 +8,12 @@ from typing import NamedTuple
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from memory_pipeline.defs.analytics.assets import lake, lake_dimensions, published_files, published_lake
-from memory_pipeline.defs.analytics.schedule import export_job
+from memory_pipeline.defs.analytics.jobs import EXPORT_JOBS, FILE, after_facts_job, export_under_way
 from memory_pipeline.defs.common import OWNER_TAG
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.partitions import PARTITION_START
 from memory_pipeline.defs.sensing import ASKED_BY_TAG, Answer, present
 from memory_pipeline.defs.summaries.assets import weekly_summaries
-from memory_pipeline.defs.ticks import UNFINISHED
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.settings import load_settings
 
@@ -24,16 +22,7 @@ TICK_SECONDS = 30
 
 _SOURCES = {facts.key: 1, memory_relationships.key: 1, weekly_summaries.key: 7}
 """What an export follows, and how many days a partition of it has."""
-_FILE = dg.AssetKey("duckdb_analytics")
 _PAGE = 1000
-
-after_facts_job = dg.define_asset_job(
-    "after_facts_job",
-    selection=dg.AssetSelection.assets(lake, lake_dimensions, published_files, published_lake),
-    description="The days that facts and summaries have changed into the lake, a new DuckDB file, the lake at its URL.",
-    tags=OWNER_TAG,
-)
-_JOBS = (export_job.name, after_facts_job.name)
 
 
 class _Change(NamedTuple):
@@ -84,7 +73,7 @@ def after_facts_sensor(context: dg.SensorEvaluationContext) -> Answer:
     waiting = [change for change in changes if last is None or not last.has(change)]
     if not waiting:
         return dg.SensorResult(cursor=str(newest), skip_reason=f"Run {last.run_id if last else ''} has exported it.")
-    under_way = _export_under_way(instance)
+    under_way = export_under_way(instance)
     if under_way is not None:
         return dg.SkipReason(f"Run {under_way} exports; what it leaves follows.")
     interval = load_settings().export_min_interval_seconds
@@ -129,7 +118,7 @@ def _changes(instance: dg.DagsterInstance, key: dg.AssetKey, after: int, today: 
 
 def _last_export(instance: dg.DagsterInstance) -> _Export | None:
     """Return the run that made the newest file, if it was over a range of days."""
-    records = instance.fetch_materializations(_FILE, limit=1).records
+    records = instance.fetch_materializations(FILE, limit=1).records
     run = instance.get_run_record_by_id(records[0].run_id) if records else None
     if run is None:
         return None
@@ -141,18 +130,10 @@ def _last_export(instance: dg.DagsterInstance) -> _Export | None:
     return _Export(records[0].storage_id, records[0].run_id, run.start_time or 0.0, days)
 
 
-def _export_under_way(instance: dg.DagsterInstance) -> str | None:
-    """Return the id of a run that makes the file, whoever asked for it."""
-    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-        if run.job_name in _JOBS or _FILE in (run.asset_selection or ()):
-            return run.run_id
-    return None
-
-
 def _seconds_since_asked(instance: dg.DagsterInstance, now: datetime) -> float:
     """Return how long ago the last export was asked for, one that failed included; a very long time if never."""
     moments = []
-    for job in _JOBS:
+    for job in EXPORT_JOBS:
         for record in instance.get_run_records(dg.RunsFilter(job_name=job), limit=1):
             created = record.create_timestamp
             moments.append(created.replace(tzinfo=created.tzinfo or UTC))
