@@ -9,14 +9,13 @@ from typing import Any, cast
 import dagster as dg
 import pytest
 
-from memory_pipeline.defs.analytics import assets
 from memory_pipeline.defs.analytics.shown import NOT_MADE
 from memory_pipeline.defs.assembly import build_definitions
 from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stages.pipeline import Pipeline
-from memory_pipeline.stores.lake.published import PublishedManifest
+from memory_pipeline.stores.lake.published import PublishedManifest, served_manifest
 from memory_pipeline.stores.lake.target import Target
 from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
@@ -85,13 +84,11 @@ def test_a_bucket_that_is_away_fails_this_asset_and_not_the_files_of_duckdb(home
 def test_a_server_that_is_away_after_the_publication_leaves_out_the_plot(
     home: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = assets.served_manifest
-
     def away(target: Target) -> PublishedManifest | None:
         s3.refused.add("GET")
-        return read(target)
+        return served_manifest(target)
 
-    monkeypatch.setattr(assets, "served_manifest", away)
+    monkeypatch.setattr("memory_pipeline.defs.analytics.assets.served_manifest", away)
     result = materialized(home, s3.url())
     assert result.success
     shown = told(result)
