@@ -245,8 +245,11 @@ class Reported(NamedTuple):
 def split_report(waiting: dict[date, int], found: dict[date, int], most: int) -> tuple[list[Reported], dict[date, int]]:
     """Return the days to report now, at most `most`, and what waits for the next time; no item is in both or neither.
 
-    First what has waited longest, in the order of `waiting`, so none waits for ever; then the newest days.
+    First the newest day, then what has waited longest, in the order of `waiting`, so with two or more none waits for
+    ever; then the other days, newest first.
     """
+    newest = max({*waiting, *found}, default=None)
     order = [*waiting, *sorted(found.keys() - waiting.keys(), reverse=True)]
+    order.sort(key=lambda day: day != newest)  # a stable sort: the others stay as they are
     total = {day: waiting.get(day, 0) + found.get(day, 0) for day in order}
     return [Reported(day, total[day]) for day in order[:most]], {day: total[day] for day in order[most:]}

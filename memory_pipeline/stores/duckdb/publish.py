@@ -53,7 +53,7 @@ from memory_pipeline.stores.duckdb.scopes import LakeRows, NoTenantError, scope_
 from memory_pipeline.stores.files import locked
 from memory_pipeline.stores.permissions import allow, group_id
 
-__all__ = ["ExportReport", "Scope", "current_export", "generations", "publish_duckdb"]
+__all__ = ["ConsumersError", "ExportReport", "Scope", "current_export", "generations", "publish_duckdb"]
 
 SCHEMA_VERSION = 2
 """Of the exported tables and marts: raised by a change that a reader's query may not survive."""
@@ -79,6 +79,15 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     consumers: dict[str, ExportReport]
     """The files of consumers, by name."""
+
+
+class ConsumersError(ExportError):
+    """The file of all tenants is published, but not those of some consumers."""
+
+    def __init__(self, message: str, report: ExportReport) -> None:
+        super().__init__(message)
+        self.report = report
+        """Of what is published."""
 
 
 class _Readers(NamedTuple):
@@ -133,9 +142,10 @@ def publish_duckdb(
             "mend the disk and export again."
         ) from error
     if problems:
-        raise ExportError(
+        raise ConsumersError(
             "the file of all tenants is published, but not those of some consumers. "
-            + " ".join(f"{name}: {problem}" for name, problem in problems.items())
+            + " ".join(f"{name}: {problem}" for name, problem in problems.items()),
+            msgspec.structs.replace(report, consumers=reports),
         )
     return msgspec.structs.replace(report, consumers=reports)
 
