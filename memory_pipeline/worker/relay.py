@@ -17,7 +17,7 @@ from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_outbox import publish, republish_forgotten
 from memory_pipeline.stores.postgres.job_reports import compact_completed
 from memory_pipeline.stores.postgres.job_signal import JobSignal
-from memory_pipeline.stores.postgres.jobs import ReclaimedJob, bring_forward, reclaim_expired
+from memory_pipeline.stores.postgres.jobs import BROUGHT_FORWARD_AT_ONCE, ReclaimedJob, bring_forward, reclaim_expired
 from memory_pipeline.stores.redis.stream import JobStream
 from memory_pipeline.worker.job_lines import fields_of
 from memory_pipeline.worker.turns import take_turns
@@ -136,8 +136,10 @@ class Relay:
             raise
 
     def _clean(self) -> None:
-        with self._database.transaction() as connection:
-            bring_forward(connection)
+        brought = BROUGHT_FORWARD_AT_ONCE
+        while brought == BROUGHT_FORWARD_AT_ONCE and not self._stop.is_set():
+            with self._database.transaction() as connection:
+                brought = bring_forward(connection)
         compacted = _COMPACTED_AT_ONCE
         while compacted == _COMPACTED_AT_ONCE and not self._stop.is_set():
             with self._database.transaction() as connection:
