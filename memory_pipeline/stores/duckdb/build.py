@@ -27,6 +27,7 @@ from memory_pipeline.stores.duckdb.marts import PACKAGE, Mart, affected, marts
 from memory_pipeline.stores.duckdb.soundness import (
     require_counts_of_postgres,
     require_lake_files,
+    require_lake_of_postgres,
     require_rows_of_lake,
     require_sound,
 )
@@ -88,6 +89,7 @@ def build(
     breaks a constraint, a key comes twice, a reference leads nowhere, or rows differ in number from those of Postgres.
     """
     if manifest is not None:
+        require_lake_of_postgres(manifest)
         require_lake_files(lake_root, manifest, {table: entry.files for table, entry in manifest.tables.items()})
     with _building(path) as connection:
         connection.execute(sql(PACKAGE, "tables"))
@@ -127,6 +129,7 @@ def build_from(
     """
     changes = {table: names for table, names in _changes(base_made_of, made_of(manifest)).items() if names}
     read = {table: [name for name in names if _in_lake(manifest, table, name)] for table, names in changes.items()}
+    require_lake_of_postgres(manifest)
     require_lake_files(lake_root, manifest, read)
     shutil.copyfile(base, path)
     with _building(path) as connection:
