@@ -24,6 +24,7 @@ from memory_pipeline.local.restarts import Restarts
 from memory_pipeline.local.stack import running_stack as find_running_stack
 from memory_pipeline.local.stack import settings_with
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, WiringError
+from memory_pipeline.model.jobs import JOB_TYPES
 from memory_pipeline.serving.wiring import wired
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.pipeline import Pipeline
@@ -32,7 +33,8 @@ from memory_pipeline.stores.postgres.migrate import check_schema_at, migrate, sh
 from memory_pipeline.stores.postgres.statistics import StoreCounts, store_counts
 
 _WATCHDOG_TIMEOUTS = 2.0
-"""A worker whose threads can't run for so many time-outs of a job is ended."""
+"""A worker whose threads can't run for so many time-outs of a job is ended, but not before _WATCHDOG_SECONDS."""
+_WATCHDOG_SECONDS = 30.0
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -205,7 +207,8 @@ def up_command() -> int:
         logs = settings.home / "logs"
         api = ApiServer(logs / "api.log", port=settings.api_port, env={})
         ui = DagsterDev(project_root(), logs / "dagster.log", port=settings.ui_port, env={})
-        worker = WorkerServer(logs / "worker.log", port=settings.worker_port, env={})
+        longest = max(map(settings.job_timeout_seconds, JOB_TYPES))
+        worker = WorkerServer(logs / "worker.log", port=settings.worker_port, env={}, job_seconds=longest)
         children = [api, worker, ui] if settings.worker_enabled else [api, ui]
         out.print("starting the API, the worker and the Dagster UI …" if settings.worker_enabled else "starting …")
         for child in children:
@@ -256,7 +259,9 @@ def worker_command() -> int:
     with _set_on_signals(stop), Worker(settings) as worker:
         server, thread = start_http_server(settings.worker_port, "127.0.0.1", registry=metrics.REGISTRY)
         try:
-            with Watchdog(_WATCHDOG_TIMEOUTS * settings.worker_job_timeout_ms / 1000) as watchdog:
+            with Watchdog(
+                max(_WATCHDOG_SECONDS, _WATCHDOG_TIMEOUTS * settings.worker_job_timeout_ms / 1000)
+            ) as watchdog:
                 while not stop.wait(1.0):
                     watchdog.alive()
                     worker.require_running()

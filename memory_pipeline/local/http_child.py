@@ -30,6 +30,7 @@ class HttpChild:
         path: str,
         env: Mapping[str, str],
         folder: Path | None = None,
+        stop_seconds: float = _STOP_SECONDS,
     ) -> None:
         self.name = name
         self.command = list(command)
@@ -39,6 +40,7 @@ class HttpChild:
         self.path = path
         self.env = dict(env)
         self.folder = folder
+        self.stop_seconds = stop_seconds
         self._child: Child | None = None
 
     @property
@@ -73,7 +75,7 @@ class HttpChild:
         if self._child is None:
             return
         below = [identity for pid in descendants(self._child.pid) if (identity := process_identity(pid)) is not None]
-        self._child.stop(signal.SIGINT, _STOP_SECONDS)
+        self._child.stop(signal.SIGINT, self.stop_seconds)
         for identity in below:
             if identity.is_alive():
                 kill_tree(identity.pid)

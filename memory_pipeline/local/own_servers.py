@@ -24,10 +24,15 @@ class ApiServer(HttpChild):
         )
 
 
+_SIGN_OFF_SECONDS = 20.0
+"""What a worker may take to stop beyond its longest job."""
+
+
 class WorkerServer(HttpChild):
     """A worker process; it is up once it shows its metrics."""
 
-    def __init__(self, log: Path, *, port: int, env: Mapping[str, str]) -> None:
+    def __init__(self, log: Path, *, port: int, env: Mapping[str, str], job_seconds: float = 30.0) -> None:
+        """`job_seconds`: the longest that a job may take, and so what a graceful stop may wait for."""
         super().__init__(
             "the worker",
             [sys.executable, "-P", "-m", "memory_pipeline.cli", "worker"],
@@ -36,4 +41,5 @@ class WorkerServer(HttpChild):
             port_setting="MEMORY_WORKER_PORT",
             path="/metrics",
             env={**env, "MEMORY_WORKER_PORT": str(port)},
+            stop_seconds=job_seconds + _SIGN_OFF_SECONDS,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from memory_pipeline.providers.base import Embedder, Enricher, Summarizer
@@ -21,8 +22,11 @@ def plugin_names(settings: Settings) -> PluginNames:
     return PluginNames(f"enricher:{settings.enricher}", f"embedder:{settings.embedder}", "summarizer:extractive")
 
 
-def make_embedder(settings: Settings) -> Embedder:
-    """Return the embedder that MEMORY_EMBEDDER names; nothing is loaded or called before its first use."""
+def make_embedder(settings: Settings, *, patience_seconds: float | None = None) -> Embedder:
+    """Return the embedder that MEMORY_EMBEDDER names; nothing is loaded or called before its first use.
+
+    With `patience_seconds` a remote one is asked once, and waited for no longer than that.
+    """
     match settings.embedder:
         case "minilm":
             from memory_pipeline.providers.minilm.embedder import MiniLMEmbedder
@@ -43,8 +47,8 @@ def make_embedder(settings: Settings) -> Embedder:
                 request_dimension=settings.embedding_request_dimension,
                 max_input_tokens=settings.embedding_max_input_tokens,
                 max_request_inputs=settings.embedding_max_request_inputs,
-                timeout_seconds=settings.embedding_timeout_seconds,
-                retries=settings.retry_attempts,
+                timeout_seconds=min(settings.embedding_timeout_seconds, patience_seconds or math.inf),
+                retries=settings.retry_attempts if patience_seconds is None else 0,
                 backoff_seconds=settings.retry_backoff_ms / 1000,
             )
 

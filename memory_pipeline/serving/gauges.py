@@ -54,9 +54,9 @@ def sample_gauges(database: Database, exports_root: Path) -> None:
 
 
 def _export_age(exports_root: Path) -> float:
-    """Seconds since the export that is served was published; infinite where there is none (any more)."""
+    """Seconds since the export that is served was published; infinite where there is none, or none to be seen."""
     try:
         published = (exports_root / _CURRENT_EXPORT).stat().st_mtime
-    except FileNotFoundError:
+    except OSError:  # the other gauges are not to go without their values for it
         return math.inf
     return time.time() - published

@@ -49,6 +49,8 @@ _NAMED_WAIT_SECONDS = 1.0
 """The longest wait of a whole batch for other writers, of all its tenants together."""
 _RECOVERY_SECONDS = 5.0
 """How long a batch works on collections that are lost; what is left the next one does. A job must end in its time."""
+_RECOVERY_ROWS = 500
+"""Most vectors of a request meanwhile: a larger page may take longer than such a batch waits for Chroma."""
 _MOST_REFUSED = 20
 """Where Chroma refuses more memories than this in one go, it is not because of what is in them."""
 _MANY_NEW = 16
@@ -272,7 +274,8 @@ class Indexer:
         Postgres reads the next page and marks the last while Chroma works. Raises RecoveryUnfinishedError where a page
         was written and, after `until` (monotonic), there is another.
         """
-        reader = PageReader(self._database, self._chroma, generation, scope, self._documents, self._batch_rows, days)
+        rows = self._batch_rows if until is None else min(self._batch_rows, _RECOVERY_ROWS)
+        reader = PageReader(self._database, self._chroma, generation, scope, self._documents, rows, days)
         marked: Future[None] | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="index") as postgres:
             following = postgres.submit(reader.read)

@@ -22,13 +22,20 @@ if TYPE_CHECKING:
     from memory_pipeline.stores.chroma import ChromaStore
 
 
+_CHROMA_SECONDS = 60.0
+"""The longest wait for an answer of Chroma."""
+
+
 class Pipeline:
     """Stores and providers of one process. A context manager: what was opened is closed at its end."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, patience_seconds: float | None = None) -> None:
+        """`patience_seconds`: the longest wait for an answer of Chroma or a remote embedder, which is then asked once.
+
+        For callers who try again anyway, and have to be done in time; None waits and tries as the settings say.
+        """
         self.settings = settings
-        self.chroma_timeout_seconds = 60.0
-        """For each request; to be set before Chroma is first used."""
+        self._patience_seconds = patience_seconds
         self._open = ExitStack()
         self._opening = threading.Lock()
         self._windows: HourlyWindows | None = None
@@ -67,8 +74,9 @@ class Pipeline:
         from memory_pipeline.stores.chroma import ChromaStore
 
         url = _required(self.settings.chroma_url, "MEMORY_CHROMA_URL")
+        timeout = _CHROMA_SECONDS if self._patience_seconds is None else min(_CHROMA_SECONDS, self._patience_seconds)
         return self._open.enter_context(
-            ChromaStore(url, database=self.settings.chroma_database, timeout_seconds=self.chroma_timeout_seconds)
+            ChromaStore(url, database=self.settings.chroma_database, timeout_seconds=timeout)
         )
 
     @property
@@ -85,7 +93,7 @@ class Pipeline:
     def embedder(self) -> Embedder:
         from memory_pipeline.providers.registry import make_embedder
 
-        embedder = make_embedder(self.settings)
+        embedder = make_embedder(self.settings, patience_seconds=self._patience_seconds)
         if isinstance(embedder, AbstractContextManager):
             self._open.enter_context(embedder)
         return embedder

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -19,7 +19,7 @@ import structlog
 
 from memory_pipeline import metrics
 from memory_pipeline.failpoints import reached
-from memory_pipeline.model.errors import BusyError, StoreUnavailableError
+from memory_pipeline.model.errors import BusyError, MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.jobs import JobKey, JobState, JobType, RetryPolicy
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.job_signal import JobSignal
@@ -61,8 +61,8 @@ class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How long a micro-batch that is not full waits for more jobs."""
     poll: float
     lease: float
-    timeouts: Mapping[JobType, float]
-    """How long a job may take, for every type there is."""
+    timeout: Callable[[JobType], float]
+    """How long a job of a type may take; of a type that only other releases know, too."""
     retries: RetryPolicy
 
 
@@ -182,37 +182,40 @@ class Consumer:
 
     def _work(self, claims: Sequence[ClaimedJob]) -> None:
         reached("after_claim")
-        claims = self._without_those_in_hand(claims)
+        in_hand = self._leases.in_hand(claims)
+        claims = [claim for claim in claims if claim not in in_hand]
         by_type = defaultdict(list)
         for claim in claims:
             by_type[claim.job_type].append(claim)
-        timeouts = self._options.timeouts
         # Those of the second type are held while the first is worked on.
-        with self._leases.holding(claims, sum(timeouts[job_type] for job_type in by_type)):
+        with self._leases.holding(claims, sum(map(self._options.timeout, by_type))):
+            if in_hand:
+                self._give_back(in_hand)
             for job_type, jobs in by_type.items():
+                timeout = self._options.timeout(job_type)
                 handle = self._handlers.by_type.get(job_type)
                 metrics.job_batch_size.labels(job_type).observe(len(jobs))
                 started = time.monotonic()
-                with self._leases.holding(jobs, timeouts[job_type]):
+                with self._leases.holding(jobs, timeout):
                     if handle is None:
                         log.warning("jobs_of_unknown_type", job_type=job_type, jobs=len(jobs))
                         outcomes: Sequence[Outcome] = [_no_handler(job) for job in jobs]
                     else:
-                        with self._leases.working(timeouts[job_type]):
+                        with self._leases.working(timeout):
                             outcomes = work_through(handle, jobs, self._stop.is_set, self._handlers.providers_answer)
                     reached("after_work")
                     self._settle(jobs, outcomes)
                 metrics.job_seconds.labels(job_type).observe(time.monotonic() - started)
 
-    def _without_those_in_hand(self, claims: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+    def _give_back(self, in_hand: Sequence[ClaimedJob]) -> None:
         """Give back what another slot of this process still works on: a job that hangs must not take one by one."""
-        in_hand = self._leases.in_hand(claims)
-        if not in_hand:
-            return claims
-        with self._database.transaction() as connection:
-            release(connection, in_hand, delay_seconds=_IN_HAND_SECONDS)
         log.warning("jobs_still_in_hand", consumer=self.name, jobs=[str(job.job_id) for job in in_hand[:10]])
-        return [claim for claim in claims if claim not in in_hand]
+        try:
+            with self._database.transaction() as connection:
+                release(connection, in_hand, delay_seconds=_IN_HAND_SECONDS)
+        except MemoryPipelineError as error:
+            # Nobody renews them: their leases end. The others of the batch go on.
+            log.warning("jobs_not_given_back", jobs=len(in_hand), error=type(error).__name__, message=str(error))
 
     def _settle(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
         """Tell the ledger, and go on trying while Postgres is away: the work is done, and the claims may still hold."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -34,6 +37,8 @@ log = structlog.get_logger(__name__)
 _PLAIN_TEXT = "The weather is fine today."
 _LIMITED = "the tenant or user is over a rate limit"
 
+PROBE_SECONDS = 30.0
+"""How long what providers answered to a plain sentence is believed."""
 REFUSED_SECONDS = 300.0
 """How long a job waits whose tenant has not installed the plugin, so that installing it is enough."""
 OFF_SECONDS = 300.0
@@ -70,9 +75,6 @@ def stage_handlers(
     `detector` is the plugin that looks for relations, so that its rate limit holds where it costs money; None is the
     ordering of facts in time that is built in, which costs nothing and has no limit.
     """
-    # A Chroma that hangs must be noticed before the jobs' own time is over: they wait, and lose no attempt.
-    job_seconds = pipeline.settings.worker_job_timeout_ms / 1000
-    pipeline.chroma_timeout_seconds = min(pipeline.chroma_timeout_seconds, max(1.0, job_seconds / 3))
     cache = ConversationCache(redis)
     flags, limits, held = pipeline.flags, pipeline.rate_limits, GrowingWaits()
 
@@ -108,8 +110,26 @@ def stage_handlers(
             "detect_relations": detect_relations,
         },
         switched_on=lambda: not flags.off(),
-        providers_answer=lambda: _providers_answer(pipeline),
+        providers_answer=_Probe(pipeline).answers,
     )
+
+
+class _Probe:
+    """Asks enricher and embedder something plain, and no more often than once in a while: asking may cost."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._lock = threading.Lock()
+        self._asked_at = -math.inf
+        self._answer = False
+
+    def answers(self) -> bool:
+        """Whether both answered when last asked, at most PROBE_SECONDS ago."""
+        with self._lock:
+            if time.monotonic() - self._asked_at > PROBE_SECONDS:
+                self._answer = _providers_answer(self._pipeline)
+                self._asked_at = time.monotonic()
+            return self._answer
 
 
 def _providers_answer(pipeline: Pipeline) -> bool:

@@ -57,7 +57,9 @@ class Worker:
         settings = self.settings
         with ExitStack() as opening:
             slots = settings.worker_max_concurrent_jobs
-            pipeline = opening.enter_context(Pipeline(_embedding_side_by_side(settings, slots)))
+            pipeline = opening.enter_context(
+                Pipeline(_embedding_side_by_side(settings, slots), patience_seconds=_patience_seconds(settings))
+            )
             # A slot has one for claims and outcomes; the relay, the leases, the wiring and two chores have the others.
             database = opening.enter_context(self._database("worker", slots + 5))
             # The index stage holds one for its lock while it uses another: with fewer, slots wait for each other.
@@ -206,13 +208,19 @@ def _embedding_side_by_side(settings: Settings, slots: int) -> Settings:
     return settings.model_copy(update={"embedding_threads": 1})
 
 
+def _patience_seconds(settings: Settings) -> float:
+    """Return how long one answer is waited for: a store or a provider that hangs must be noticed, and a provider asked
+    once more, before the jobs' own time is over. Then they wait, and lose no attempt."""
+    return max(1.0, min(map(settings.job_timeout_seconds, JOB_TYPES)) / 4)
+
+
 def _options(settings: Settings) -> ConsumerOptions:
     return ConsumerOptions(
         batch=settings.worker_batch_jobs,
         window=settings.worker_batch_window_ms / 1000,
         poll=settings.worker_poll_interval_ms / 1000,
         lease=settings.worker_lease_ms / 1000,
-        timeouts={job_type: settings.job_timeout_seconds(job_type) for job_type in JOB_TYPES},
+        timeout=settings.job_timeout_seconds,
         retries=settings.job_retries,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import get_args
 import psycopg
 import pytest
 
+from memory_pipeline.model.errors import ProviderUnavailableError
 from memory_pipeline.providers.registry import make_embedder, make_enricher, make_summarizer, plugin_names
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline_tests.conftest import Database as Urls
@@ -28,6 +30,18 @@ def test_settings_choose_the_embedder(tmp_path: Path) -> None:
 def test_local_embedder_keeps_its_graph_under_home(tmp_path: Path) -> None:
     make_embedder(load_settings(home=tmp_path, embedder="minilm")).embed(["hello"])
     assert [path.suffix for path in (tmp_path / "models").iterdir()] == [".onnx"]
+
+
+def test_who_tries_again_anyway_waits_once_and_not_for_long() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and answers none
+        settings = load_settings(
+            embedder="openai",
+            embedding_model="m",
+            embedding_dimension=3,
+            embedding_base_url=f"http://127.0.0.1:{silent.getsockname()[1]}/v1",
+        )
+        with pytest.raises(ProviderUnavailableError, match=r"in 1 tries: no answer in time"):
+            make_embedder(settings, patience_seconds=0.2).embed(["hello"])
 
 
 def test_summarizer_is_the_extractive_one() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+import psycopg.sql
 import pytest
 import redis
 from structlog.testing import capture_logs
@@ -125,19 +127,43 @@ def test_a_job_that_wants_to_exit_the_interpreter_fails_like_any_other(bench: Be
     assert bench.row(bad[0]).error_class == "SystemExit"
 
 
-def test_a_job_that_this_worker_does_not_know_waits_for_one_that_does(bench: Bench) -> None:
-    waits = count_of("memory_jobs_ended_total", job_type="erase", outcome="waits")
+@contextmanager
+def a_type_of_a_newer_release(bench: Bench, job_type: str) -> Iterator[None]:
+    with psycopg.connect(bench.ledger.urls.admin_url, autocommit=True) as connection:
+        (check,) = connection.execute(
+            "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'memory_jobs_job_type_check'"
+        ).fetchall()[0]
+        connection.execute("ALTER TABLE memory.memory_jobs DROP CONSTRAINT memory_jobs_job_type_check")
+        try:
+            yield
+        finally:
+            connection.execute("DELETE FROM memory.memory_jobs WHERE job_type = %s", [job_type])
+            connection.execute(
+                psycopg.sql.SQL("ALTER TABLE memory.memory_jobs ADD CONSTRAINT memory_jobs_job_type_check {}").format(
+                    psycopg.sql.SQL(check)
+                )
+            )
+
+
+@pytest.mark.parametrize("job_type", ["erase", "of_a_newer_release"])
+def test_a_job_that_this_worker_does_not_know_waits_for_one_that_does(bench: Bench, job_type: Any) -> None:
+    with a_type_of_a_newer_release(bench, job_type):
+        waits_for_a_worker_that_knows_it(bench, job_type)
+
+
+def waits_for_a_worker_that_knows_it(bench: Bench, job_type: Any) -> None:
+    waits = count_of("memory_jobs_ended_total", job_type=job_type, outcome="waits")
     well, unknown = bench.ledger.add(3), bench.ledger.add()
     with bench.ledger.database.transaction() as connection:  # a newer release may add what this one refuses to
-        connection.execute("UPDATE memory_jobs SET job_type = 'erase' WHERE job_id = %s", [unknown[0].job_id])
+        connection.execute("UPDATE memory_jobs SET job_type = %s WHERE job_id = %s", [job_type, unknown[0].job_id])
     with bench.worker(Recorder()):
         until(
-            lambda: count_of("memory_jobs_ended_total", job_type="erase", outcome="waits") == waits + 1, "it was seen"
+            lambda: count_of("memory_jobs_ended_total", job_type=job_type, outcome="waits") == waits + 1, "it was seen"
         )
         until(lambda: all(bench.row(key).state == "completed" for key in well), "the others are done")
         assert (bench.row(unknown[0]).state, bench.row(unknown[0]).attempts) == ("pending", 0)
     bench.ledger.make_due()
-    with bench.worker({"erase": Recorder()}):
+    with bench.worker({job_type: Recorder()}):
         bench.check(well + unknown)
 
 

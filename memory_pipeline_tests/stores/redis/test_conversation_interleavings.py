@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
+from memory_pipeline.stores.redis import keys
 from memory_pipeline.stores.redis.conversations import (
     Announcement,
     CachedConversation,
@@ -35,6 +36,11 @@ class History:
     def settle(self) -> None:
         self.cache.read(self.talk, ADA.tenant_id, ADA.user_id)
         let_time_pass(self.client, 31)
+
+    def forget(self) -> None:
+        """Remove what it left, so that the next one has not the keys of all before it to make older."""
+        self.client.delete(*self.client.keys(f"conversation:{self.talk}*"), "no such key")
+        self.client.hdel(keys.WRITERS_KEY, str(self.talk))
 
     def store(self) -> None:
         ticket = self.cache.read(self.talk, ADA.tenant_id, ADA.user_id)
@@ -125,6 +131,7 @@ def run_every_order(url: str, begin: str, actors: Callable[[History], list[list[
             for number in order:
                 todo[number].pop(0)()
                 hits += history.check()
+            history.forget()
             histories += 1
     return histories, hits
 
