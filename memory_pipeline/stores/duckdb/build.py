@@ -89,7 +89,6 @@ def build(
     breaks a constraint, a key comes twice, a reference leads nowhere, or rows differ in number from those of Postgres.
     """
     if manifest is not None:
-        require_lake_of_postgres(manifest)
         require_lake_files(lake_root, manifest, {table: entry.files for table, entry in manifest.tables.items()})
     with _building(path) as connection:
         connection.execute(sql(PACKAGE, "tables"))
@@ -105,6 +104,8 @@ def build(
                 require_rows_of_lake(table, loaded, whole if tenant is None else _rows_of(connection, paths, tenant))
         if manifest is not None and tenant is None:
             require_counts_of_postgres(connection, manifest)
+        elif manifest is not None:
+            require_lake_of_postgres(manifest)  # of which this file has the tenant's rows, as was just counted
         require_sound(connection, manifest, None)
         _make_marts(connection, marts())
         _commit(connection)
@@ -129,7 +130,6 @@ def build_from(
     """
     changes = {table: names for table, names in _changes(base_made_of, made_of(manifest)).items() if names}
     read = {table: [name for name in names if _in_lake(manifest, table, name)] for table, names in changes.items()}
-    require_lake_of_postgres(manifest)
     require_lake_files(lake_root, manifest, read)
     shutil.copyfile(base, path)
     with _building(path) as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -59,25 +59,17 @@ def require_lake_files(lake_root: Path, manifest: LakeManifest, wanted: Mapping[
 
 def require_lake_of_postgres(manifest: LakeManifest) -> None:
     """Raise ExportError unless the lake has of every table and day the rows that Postgres counted when exporting it."""
-    wrong = []
-    for table, entry in manifest.tables.items():
-        expected = _counted(table, manifest)
-        for name in sorted(expected.keys() | entry.files.keys()):
-            stated = entry.files[name].rows if name in entry.files else 0
-            if stated != expected.get(name, 0):
-                wrong.append(
-                    f"{_place(table, name)}: {stated} rows in the lake, Postgres counted {expected.get(name, 0)}"
-                )
-    _refuse(wrong)
+    _refuse([told for table in manifest.tables for told in _stated_otherwise(table, manifest)])
 
 
 def require_counts_of_postgres(connection: duckdb.DuckDBPyConnection, manifest: LakeManifest) -> None:
     """Raise ExportError unless every table has on every day the rows that Postgres counted when it was exported.
 
-    For a file with the rows of all tenants; of others see `require_lake_of_postgres` and `require_rows_of_lake`.
+    For a file with the rows of all tenants; for others there is `require_lake_of_postgres`.
     """
-    wrong = []
+    wrong: list[str] = []
     for table, entry in manifest.tables.items():
+        wrong += _stated_otherwise(table, manifest)
         counted = {day_of(name): rows for name, rows in _counted(table, manifest).items()}
         found = _rows_by_day(connection, table)
         wrong += [
@@ -121,6 +113,15 @@ def require_sound(
             f"the DuckDB file was refused: {'; '.join(problems)} (none expected). {_SERVED} If tables of the "
             "lake were exported one by one, export all of them together; else run `memory-pipeline audit`."
         )
+
+
+def _stated_otherwise(table: str, manifest: LakeManifest) -> Iterator[str]:
+    """Give the files of a table whose rows, as the lake states them, are not those that Postgres counted."""
+    files, expected = manifest.tables[table].files, _counted(table, manifest)
+    for name in sorted(expected.keys() | files.keys()):
+        stated, counted = files[name].rows if name in files else 0, expected.get(name, 0)
+        if stated != counted:
+            yield f"{_place(table, name)}: {stated} rows in the lake, Postgres counted {counted}"
 
 
 def _refuse(wrong: Sequence[str]) -> None:
