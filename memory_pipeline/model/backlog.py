@@ -89,9 +89,29 @@ def workers_get_on(workers: int, oldest_seconds: float, limits: BacklogLimits) -
     return workers > 0 and oldest_seconds < limits.worker_seconds
 
 
-def unseen_since(before: datetime | None, workers: int, now: datetime) -> datetime | None:
-    """Return since when no worker is seen, given since when that was so at the last look; None while one is."""
-    return None if workers else before or now
+class Unseen(NamedTuple):
+    """That no worker is seen."""
+
+    since: datetime
+    looked_at: datetime
+    """The last look; those between this and `since` all found none."""
+
+    @property
+    def seconds(self) -> float:
+        """How long that has been so."""
+        return (self.looked_at - self.since).total_seconds()
+
+
+def look_for_workers(before: Unseen | None, workers: int, now: datetime, longest_gap: float) -> Unseen | None:
+    """Return what a look at `now` makes of the one before; None where a worker is seen.
+
+    Looks more than `longest_gap` seconds apart do not count together: workers may have come in between.
+    """
+    if workers:
+        return None
+    if before is None or not 0.0 <= (now - before.looked_at).total_seconds() <= longest_gap:
+        return Unseen(now, now)
+    return Unseen(before.since, now)
 
 
 def merged(days: Iterable[DueDay]) -> list[DueDay]:
@@ -225,8 +245,11 @@ class Reported(NamedTuple):
 def split_report(waiting: dict[date, int], found: dict[date, int], most: int) -> tuple[list[Reported], dict[date, int]]:
     """Return the days to report now, at most `most`, and what waits for the next time; no item is in both or neither.
 
-    First what has waited longest, in the order of `waiting`, so none waits for ever; then the newest days.
+    First the newest day, then what has waited longest, in the order of `waiting`, so with two or more none waits for
+    ever; then the other days, newest first.
     """
+    newest = max({*waiting, *found}, default=None)
     order = [*waiting, *sorted(found.keys() - waiting.keys(), reverse=True)]
+    order.sort(key=lambda day: day != newest)  # a stable sort: the others stay as they are
     total = {day: waiting.get(day, 0) + found.get(day, 0) for day in order}
     return [Reported(day, total[day]) for day in order[:most]], {day: total[day] for day in order[most:]}

@@ -20,6 +20,8 @@ from memory_pipeline.serving.messages import write_buffered
 from memory_pipeline.serving.transcript import API_SOURCE
 from memory_pipeline.stages.relate import relate
 from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.enrichment import Failure, mark_failed
+from memory_pipeline.stores.postgres.job_reports import database_now, retry_dead
 from memory_pipeline_tests.api.stack import ApiStack, api_stack
 from memory_pipeline_tests.api.support import ISSUER, PREFIX, Person, message
 from memory_pipeline_tests.local.host import Servers
@@ -243,6 +245,96 @@ def test_a_buffered_write_that_is_replayed_during_the_deletion_is_there_whole_or
         found = read(api, ana, conversation_id)
         assert found is None or [text for text in found if text != "first"] == [f"buffered {n}" for n in range(20)]
         delete(api, ana, conversation_id)
+
+
+# -- dead jobs --
+
+
+def die(pipeline: Database, memory_ids: Sequence[UUID], tenant_id: UUID) -> None:
+    """Memories fail in a run, which gives what no job speaks for a dead one."""
+    quoting = [Failure.of(tenant_id, memory_id, ValueError("not understood: secret")) for memory_id in memory_ids]
+    with pipeline.transaction() as connection:
+        mark_failed(connection, quoting)
+
+
+def dead_or_quoting(api: ApiStack) -> list[tuple[Any, ...]]:
+    return api.rows("SELECT subject_id FROM memory_jobs WHERE state = 'dead' OR error_text LIKE '%%secret%%'")
+
+
+def test_dead_jobs_end_with_the_memories_of_a_deleted_conversation_and_quote_nothing_any_more(
+    api: ApiStack, ana: Person, pipeline: Database
+) -> None:
+    doomed = posted(api, ana, *turns(["secret one", "secret two"], "doomed"))
+    posted(api, ana, *turns(["secret three"], "kept", first=10))
+    enrich_once(pipeline, 1)
+    summarize(pipeline, Quoting(), DAY)
+    api.execute("DELETE FROM memory_jobs")
+    ids: dict[str, list[UUID]] = {}
+    for kind, memory_id in api.rows("SELECT kind, memory_id FROM memories ORDER BY day, memory_id"):
+        ids.setdefault(kind, []).append(memory_id)
+    die(pipeline, [*ids["episode"], *ids["summary"]], ana.tenant_id)
+    (kept,) = api.rows("SELECT memory_id FROM memories WHERE kind = 'episode' AND conversation_id <> %s", doomed)
+    # One that a worker had tried, and one whose work says nothing of the memory.
+    api.execute("UPDATE memory_jobs SET attempts = 5 WHERE subject_id = %s", ids["summary"][0])
+    api.execute(
+        "INSERT INTO memory_jobs (tenant_id, job_type, state, subject_id, day, correlation_id, finished_at,"
+        " error_class, error_text)"
+        " SELECT tenant_id, 'detect_relations', 'dead', memory_id, day, uuidv7(), now(), 'E', 'of relations'"
+        " FROM memories WHERE kind = 'fact' AND conversation_id = %s LIMIT 1",
+        doomed,
+    )
+    assert len(dead_or_quoting(api)) == 5
+
+    assert delete(api, ana, doomed) == 200
+    ended = api.rows(
+        "SELECT state, error_class, error_text, claimed_by, finished_at >= created_at, attempts FROM memory_jobs"
+        " WHERE error_class = 'ValueError' AND subject_id <> %s ORDER BY attempts",
+        kept[0],
+    )
+    assert ended == [("completed", "ValueError", None, None, True, attempts) for attempts in (0, 0, 5)]
+    relations = api.rows("SELECT subject_id FROM memory_jobs WHERE error_text = 'of relations'")
+    assert sorted(dead_or_quoting(api)) == sorted([kept, *relations])
+    # The index is to let go of them by jobs of their own.
+    assert api.rows(
+        "SELECT count(DISTINCT subject_id) FROM memory_jobs WHERE job_type = 'index' AND state = 'pending'"
+        " AND subject_id = ANY (%s)",
+        [*ids["episode"], *ids["summary"]],
+    ) == [(3,)]
+
+
+def test_a_job_that_dies_while_its_conversation_is_deleted_ends_too(
+    api: ApiStack, ana: Person, pipeline: Database
+) -> None:
+    doomed = posted(api, ana, *turns(["secret"], "doomed"))
+    api.execute("DELETE FROM memory_jobs")
+    ((memory_id,),) = api.rows("SELECT memory_id FROM memories")
+    with ThreadPoolExecutor(1) as threads, pipeline.transaction() as connection:
+        mark_failed(connection, [Failure.of(ana.tenant_id, memory_id, ValueError("not understood: secret"))])
+        deleting = threads.submit(delete, api, ana, doomed)
+        until(lambda: waiting(api), "the deletion waits for the memory")
+    assert deleting.result() == 200
+    assert dead_or_quoting(api) == []
+
+
+def test_retries_of_dead_jobs_and_deletions_never_end_each_other(
+    api: ApiStack, ana: Person, pipeline: Database
+) -> None:
+    """The retry has the jobs and asks for their memories; the deletion is to ask in the same order."""
+    doomed = posted(api, ana, *turns([f"secret {number}" for number in range(20)], "doomed"))
+    api.execute("DELETE FROM memory_jobs")
+    memory_ids = [row[0] for row in api.rows("SELECT memory_id FROM memories")]
+    die(pipeline, memory_ids, ana.tenant_id)
+    with ThreadPoolExecutor(1) as threads, pipeline.transaction() as connection:
+        # As `retry_dead` does, with a pause in the middle.
+        connection.execute("SELECT FROM memory_jobs WHERE state = 'dead' FOR NO KEY UPDATE")
+        deleting = threads.submit(delete, api, ana, doomed)
+        until(lambda: waiting(api), "the deletion waits for the jobs")
+        assert len(retry_dead(connection, died_before=database_now(connection), limit=100)) == 20
+    assert deleting.result() == 200
+    assert api.rows("SELECT count(*) FROM pg_stat_database WHERE datname = current_database() AND deadlocks > 0") == [
+        (0,)
+    ]
+    assert api.rows("SELECT count(*) FROM memory_jobs WHERE state = 'dead'") == [(0,)]
 
 
 # -- stages --

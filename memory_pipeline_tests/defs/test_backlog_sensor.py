@@ -10,6 +10,7 @@ import pytest
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from memory_pipeline.definitions import defs
+from memory_pipeline.defs import sensing
 from memory_pipeline.defs.queue import backlog
 from memory_pipeline.defs.queue.backlog import JOB_TYPES, NAME, UNSEEN_SECONDS
 from memory_pipeline.defs.sensing import ASKED_BY_TAG
@@ -47,6 +48,7 @@ def instance(shared_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatc
     """Without the runs of the test before; the sensor's ages are so long that no test reaches one by itself."""
     monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_SECONDS", str(ENOUGH / 2))
     monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_WORKER_SECONDS", str(TOO_LONG / 2))
+    monkeypatch.setenv("MEMORY_RETRY_ATTEMPTS", "1")
     for run in shared_instance.get_runs():
         shared_instance.delete_run(run.run_id)
     return shared_instance
@@ -193,7 +195,6 @@ def test_jobs_that_a_dead_worker_held_are_asked_for(
     with Database(str(settings.postgres_pipeline_url)) as database, database.transaction() as connection:
         assert len(claim_next(connection, "gone:1", JOB_TYPES, 10, 20.0)) == 2
     monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_JOBS", "2")
-    monkeypatch.setenv("MEMORY_RETRY_ATTEMPTS", "1")
     assert skipped(instance) == "Nothing is due."
     execute(settings, "UPDATE memory_jobs SET lease_until = lease_until - interval '1 hour'")
     _none, reason, _events, cursor = tick(instance, NAME)
@@ -235,9 +236,75 @@ def test_without_a_worker_old_completed_jobs_go_and_jobs_of_a_clock_set_back_com
 
 
 def a_while_ago(cursor: str | None) -> str:
-    """The cursor of a tick that was UNSEEN_SECONDS earlier than it was."""
+    """The cursor of a tick as if no worker had been seen for UNSEEN_SECONDS more, at every look."""
     assert cursor
-    return (datetime.fromisoformat(cursor) - timedelta(seconds=UNSEEN_SECONDS)).isoformat()
+    since, looked_at = cursor.split(" ")
+    return f"{(datetime.fromisoformat(since) - timedelta(seconds=UNSEEN_SECONDS)).isoformat()} {looked_at}"
+
+
+def hold_jobs_of_a_dead_worker(settings: Settings) -> None:
+    post(settings, ["one", "two"])
+    with Database(str(settings.postgres_pipeline_url)) as database, database.transaction() as connection:
+        assert len(claim_next(connection, "gone:1", JOB_TYPES, 10, 20.0)) == 2
+    execute(settings, "UPDATE memory_jobs SET lease_until = lease_until - interval '1 hour'")
+
+
+def test_a_look_of_long_ago_takes_no_jobs_from_a_worker_that_came_since(
+    deployment: Deployment, instance: dg.DagsterInstance
+) -> None:
+    """No worker was seen, nobody looked for an hour, one began and lives, and Postgres was away just now."""
+    settings = deployment.settings
+    before = a_while_ago(tick(instance, NAME)[3])
+    hold_jobs_of_a_dead_worker(settings)  # which lives
+    since, looked_at = (datetime.fromisoformat(moment) - timedelta(hours=1) for moment in before.split(" "))
+    cursor: str | None = f"{since.isoformat()} {looked_at.isoformat()}"
+    for stale in (cursor, since.isoformat()):  # the second as an earlier version wrote it
+        cursor = tick(instance, NAME, stale)[3]
+        assert job_states(settings) == {"processing": 2}
+    tick(instance, NAME, a_while_ago(cursor))
+    assert job_states(settings) == {"failed": 2}
+
+
+def test_jobs_of_a_dead_worker_are_taken_back_while_as_many_runs_as_may_be_are_under_way(
+    deployment: Deployment, instance: dg.DagsterInstance
+) -> None:
+    settings = deployment.settings
+    post(settings, ["three"])
+    age_jobs(settings, ENOUGH)
+    (request,) = asked(instance)
+    for _ in range(2):
+        job = defs.get_repository_def().get_job("backlog_job")
+        instance.create_run_for_job(job, tags=dict(request.tags), status=dg.DagsterRunStatus.STARTED)
+    execute(settings, "DELETE FROM memory_jobs")
+    hold_jobs_of_a_dead_worker(settings)
+    reasons = []
+    _none, reason, _events, cursor = tick(instance, NAME)
+    reasons.append(reason)
+    assert job_states(settings) == {"processing": 2}
+    reasons.append(tick(instance, NAME, a_while_ago(cursor))[1])
+    assert job_states(settings) == {"failed": 2}
+    assert set(reasons) == {"2 runs that this sensor asked for are under way."}
+    see_worker(settings)
+    assert (tick(instance, NAME, a_while_ago(cursor))[3] or "") == "", "a worker is seen while runs are under way"
+
+
+def test_upkeep_that_takes_too_long_holds_up_neither_the_rest_of_it_nor_runs(
+    deployment: Deployment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = deployment.settings
+    cursor = a_while_ago(tick(instance, NAME)[3])
+    hold_jobs_of_a_dead_worker(settings)
+    post(settings, ["done"])
+    execute(
+        settings,
+        "UPDATE memory_jobs SET state = 'completed', finished_at = now() - interval '9 days' WHERE state = 'pending'",
+    )
+    monkeypatch.setenv("MEMORY_BACKLOG_SENSOR_JOBS", "2")
+    monkeypatch.setattr(sensing, "_STATEMENT_SECONDS", 1.0)
+    monkeypatch.setattr(backlog, "bring_forward", lambda connection: connection.execute("SELECT pg_sleep(30)"))
+    requests = tick(instance, NAME, cursor)[0]
+    assert len(requests) == 1
+    assert job_states(settings) == {"failed": 2}
 
 
 def test_jobs_of_a_worker_that_lives_stay_its_own_after_an_outage_of_postgres(

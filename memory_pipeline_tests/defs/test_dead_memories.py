@@ -176,3 +176,23 @@ def test_a_dead_job_that_a_worker_has_tried_stays_until_a_person_has_looked(
     )
     assert settle(pipeline) == Settled()
     assert job_states(deployment.settings) == {"dead": 1}
+
+
+def test_what_a_job_failed_of_is_forgotten_when_a_run_ends_it_after_its_memory_is_gone(
+    deployment: Deployment, pipeline: Pipeline
+) -> None:
+    post(deployment.settings, [GREEN, "Hello."])
+    run_week(pipeline)
+    execute(deployment.settings, "UPDATE memory_jobs SET state = 'failed', error_class = 'E', error_text = 'of green'")
+    execute(deployment.settings, "DELETE FROM index_entries WHERE true")
+    execute(
+        deployment.settings,
+        "DELETE FROM memories WHERE source_message_ids[1] IN"
+        " (SELECT source_message_ids[1] FROM memories WHERE content LIKE '%%green%%')",
+    )
+    run_week(pipeline)
+    assert settle(pipeline) == Settled(completed=2)
+    assert execute(deployment.settings, "SELECT error_text FROM memory_jobs ORDER BY error_text") == [
+        ("of green",),
+        (None,),
+    ]

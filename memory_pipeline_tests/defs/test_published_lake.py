@@ -9,11 +9,14 @@ from typing import Any, cast
 import dagster as dg
 import pytest
 
+from memory_pipeline.defs.analytics.shown import NOT_MADE
 from memory_pipeline.defs.assembly import build_definitions
 from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stages.pipeline import Pipeline
+from memory_pipeline.stores.lake.published import PublishedManifest, served_manifest
+from memory_pipeline.stores.lake.target import Target
 from memory_pipeline_tests.conftest import fresh_database
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.export_sample import WINDOW, fill, lake_bytes
@@ -76,3 +79,17 @@ def test_a_bucket_that_is_away_fails_this_asset_and_not_the_files_of_duckdb(home
     assert "then materialize published_lake again" in error.message
     assert lake_bytes(home / "data/lake") == before
     assert (home / "data/exports/memory.duckdb").exists()
+
+
+def test_a_server_that_is_away_after_the_publication_leaves_out_the_plot(
+    home: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(target: Target) -> PublishedManifest | None:
+        s3.refused.add("GET")
+        return served_manifest(target)
+
+    monkeypatch.setattr("memory_pipeline.defs.analytics.assets.served_manifest", away)
+    result = materialized(home, s3.url())
+    assert result.success
+    shown = told(result)
+    assert (shown["published"], shown["plot"], shown["preview"]) == (True, NOT_MADE, NOT_MADE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -192,14 +192,13 @@ def test_what_workers_did_shows_as_materialized_days_each_once_a_tick(
     _none, _reason, events, cursor = tick(instance, name)
     assert events == []
     assert finish_jobs(settings) == 3
-    for day, jobs, waiting in (("2025-03-04", 1, 4), ("2025-03-03", 2, 0)):
-        requests, reason, events, cursor = tick(instance, name, cursor)
-        assert requests == []
-        assert reason == f"Reported 4 materializations; {waiting} wait for the next tick."
-        assert [(one.asset_key.to_user_string(), one.partition, one.metadata["jobs"].value) for one in events] == [
-            (asset, day, jobs) for asset in REPORTED
-        ]
-        report(instance, events)
+    requests, reason, events, cursor = tick(instance, name, cursor)
+    assert requests == []
+    assert reason == "Reported 8 materializations; 0 wait for the next tick."
+    assert [(one.asset_key.to_user_string(), one.partition, one.metadata["jobs"].value) for one in events] == [
+        (asset, day, jobs) for asset in REPORTED for day, jobs in (("2025-03-04", 1), ("2025-03-03", 2))
+    ]
+    report(instance, events)
     for asset in REPORTED:
         assert instance.get_materialized_partitions(dg.AssetKey(asset)) == {"2025-03-03", "2025-03-04"}
     assert tick(instance, name, cursor)[2] == []
@@ -229,7 +228,7 @@ def test_relations_are_reported_only_where_they_were_looked_for(
     ]
 
 
-def test_an_asset_has_at_most_one_event_a_tick_and_no_day_is_left_out(
+def test_todays_work_is_told_at_once_beside_an_import_of_old_days_and_no_day_is_left_out(
     deployment: Deployment, instance: dg.DagsterInstance
 ) -> None:
     settings = deployment.settings
@@ -243,14 +242,23 @@ def test_an_asset_has_at_most_one_event_a_tick_and_no_day_is_left_out(
     )
     cursor = tick(instance, name)[3]
     assert finish_jobs(settings) == days
-    reported: list[str] = []
-    for expected in (1, 1, 1, 1, 0):
+    imported = None
+    told: list[list[str]] = []
+    for today in (False, True, True, False):
+        if today:
+            post(settings, [f"of today, after {len(told)}"], day=DAY + timedelta(days=300))
+            assert finish_jobs(settings) == 1
         _none, _reason, events, cursor = tick(instance, name, cursor)
-        facts = [one.partition for one in events if one.asset_key == dg.AssetKey("facts")]
-        assert len(facts) == expected
-        assert len(events) == len({one.asset_key for one in events})
-        reported += facts
-    assert sorted(reported) == [(DAY + timedelta(days=n + 1)).isoformat() for n in range(days)]
+        assert len(events) <= 2 * len({one.asset_key for one in events})
+        of_facts = [one for one in events if one.asset_key == dg.AssetKey("facts")]
+        told.append([one.partition for one in of_facts])
+        imported = imported or datetime.now(UTC).timestamp()
+        for one in of_facts:  # however long it waited, a day was done when its jobs ended
+            new = one.partition == (DAY + timedelta(days=300)).isoformat()
+            assert (one.metadata["until"].value > imported) == new
+    first, second, third, fourth = (str(DAY + timedelta(days=n)) for n in (1, 2, 3, 4))
+    today_too = str(DAY + timedelta(days=300))
+    assert told == [[fourth, third], [today_too, second], [today_too, first], []]
 
 
 # -- tenants, failures --

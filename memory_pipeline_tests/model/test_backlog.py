@@ -12,8 +12,10 @@ from memory_pipeline.model.backlog import (
     DueDay,
     EarlierRun,
     RunState,
+    Unseen,
     day_ranges,
     left_by_failures,
+    look_for_workers,
     merged,
     plan_runs,
     split_report,
@@ -59,6 +61,29 @@ earlier_runs = st.lists(
 due_days = st.lists(
     st.builds(due, numbers, st.integers(1, 200), st.floats(0, 1000), st.integers(0, 60)), max_size=60
 ).map(merged)
+
+
+# -- looks for workers --
+
+
+def look(before: Unseen | None, workers: int, second: float) -> Unseen | None:
+    return look_for_workers(before, workers, NOON + timedelta(seconds=second), 18.0)
+
+
+def test_looks_near_each_other_add_up_until_a_worker_is_seen() -> None:
+    first = look(None, 0, 0)
+    second = look(first, 0, 18)
+    third = look(second, 0, 30)
+    assert [unseen and unseen.seconds for unseen in (first, second, third)] == [0, 18, 30]
+    assert look(third, 1, 35) is None
+
+
+def test_a_look_long_after_the_last_one_or_before_it_begins_anew() -> None:
+    long_unseen = Unseen(NOON - timedelta(hours=1), NOON)
+    for second in (18.1, 7200, -0.1):
+        anew = look(long_unseen, 0, second)
+        assert anew is not None
+        assert anew.seconds == 0
 
 
 # -- ranges --
@@ -207,13 +232,16 @@ def test_what_was_done_is_reported_once_or_waits(waiting: dict[date, int], found
     assert total == {day: waiting.get(day, 0) + found.get(day, 0) for day in {*waiting, *found}}
 
 
-@given(rounds=st.lists(counts, min_size=1, max_size=6))
-def test_no_day_waits_for_ever(rounds: list[dict[date, int]]) -> None:
+@given(rounds=st.lists(counts, min_size=1, max_size=6), most=st.integers(2, 6))
+def test_no_day_waits_for_ever_and_the_newest_never_waits(rounds: list[dict[date, int]], most: int) -> None:
     first, *following = rounds
-    _now, waiting = split_report({}, first, 5)
+    _now, waiting = split_report({}, first, most)
     behind = list(waiting)
-    for found in [*following, *[{day(401 + n): 1 for n in range(50)}] * 8]:
-        now, waiting = split_report(waiting, found, 5)
-        assert [each.day for each in now][: len(behind)] == behind[:5]
-        behind = behind[5:]
+    for found in [*following, *[{day(401 + n): 1 for n in range(50)}] * 40]:
+        newest = max([*waiting, *found], default=None)
+        now, waiting = split_report(waiting, found, most)
+        reported = [each.day for each in now]
+        assert reported[:1] == ([] if newest is None else [newest])
+        assert set(behind[: most - 1]) <= set(reported)
+        behind = [day for day in behind if day not in reported]
     assert behind == []

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 
 import dagster as dg
@@ -15,15 +16,18 @@ from memory_pipeline.defs.analytics.previews import (
     mart_preview,
     published_lake_preview,
 )
+from memory_pipeline.defs.analytics.shown import NOT_MADE, shown_if_possible
 from memory_pipeline.defs.audit.assets import consistency_audit
 from memory_pipeline.defs.common import OWNERS, PipelineResource, logged_progress, metadata_of
 from memory_pipeline.defs.embedding.assets import memory_embeddings
 from memory_pipeline.defs.enrichment.assets import facts, memory_relationships
 from memory_pipeline.defs.partitions import daily, window_of
 from memory_pipeline.defs.summaries.assets import weekly_summaries
+from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.stages.export import EVERY_DAY, export_lake, publish, publish_lake_at_url
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.duckdb.marts import Mart, marts
+from memory_pipeline.stores.duckdb.publish import ConsumersError
 from memory_pipeline.stores.lake import DAILY_TABLES
 from memory_pipeline.stores.lake.manifest import LakeManifest, read_manifest
 from memory_pipeline.stores.lake.published import served_manifest
@@ -88,19 +92,24 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
         pipeline.lake_root,
         logged_progress(context, "rows"),
         daily_tables=[table for table in DAILY_TABLES if f"{_LAKE_PREFIX}{table}" in selected],
-        dimensions=[],
     )
     manifest = _exported(pipeline)
     for report in reports:
+        if report.table not in DAILY_TABLES:  # dimensions of the same moment: what is on disk can always be published
+            continue
         folder = pipeline.lake_root / report.table
         # Dagster writes an event per day of the run. The newest, which its UI opens with, is enough to hold these.
+        name = f"{_LAKE_PREFIX}{report.table}"
         context.add_asset_metadata(
-            {"plot": lake_plot(manifest, report.table), "preview": lake_table_preview(manifest, report.table)},
-            f"{_LAKE_PREFIX}{report.table}",
+            {
+                "plot": shown_if_possible(context, name, partial(lake_plot, manifest, report.table)),
+                "preview": shown_if_possible(context, name, partial(lake_table_preview, manifest, report.table)),
+            },
+            name,
             context.partition_keys[-1],
         )
         yield dg.MaterializeResult(
-            asset_key=f"{_LAKE_PREFIX}{report.table}",
+            asset_key=name,
             metadata=metadata_of(report, row_count=report.rows, path=dg.MetadataValue.path(folder)),
         )
 
@@ -126,7 +135,10 @@ def lake_dimensions(context: dg.AssetExecutionContext, pipeline: PipelineResourc
         metadata={f"rows_{report.table}": report.rows for report in reports}
         | {f"files_changed_{report.table}": report.written + report.removed for report in changed}
         | {"dagster/row_count": sum(report.rows for report in reports)}
-        | {"plot": tables_plot("Rows of the lake", rows), "preview": lake_preview(manifest)}
+        | {
+            "plot": shown_if_possible(context, "lake_dimensions", partial(tables_plot, "Rows of the lake", rows)),
+            "preview": shown_if_possible(context, "lake_dimensions", partial(lake_preview, manifest)),
+        }
     )
 
 
@@ -161,12 +173,22 @@ def published_lake(
         context.log.warning(f"{publication.url} already has a later moment, of another working copy of the lake.")
     assert pipeline.settings.lake_url is not None
     target = open_target(pipeline.settings.lake_url)
-    with answering(target, "what was published can't be shown"):
-        served = served_manifest(target)
+
     shown: dict[str, dg.MarkdownMetadataValue] = {}
-    if served is not None:  # else another publisher is just replacing it, or it was taken away meanwhile
-        rows = {name: table.rows for name, table in served.tables.items()}
-        shown = {"plot": tables_plot("Rows of the published lake", rows), "preview": published_lake_preview(served)}
+    try:
+        with answering(target, "what was published can't be shown"):
+            served = served_manifest(target)
+    except MemoryPipelineError as error:
+        context.log.warning(f"published_lake is published, but its plot and preview could not be made: {error}")
+        shown = dict.fromkeys(("plot", "preview"), dg.MetadataValue.md(NOT_MADE))
+    else:
+        if served is not None:  # else another publisher is just replacing it, or it was taken away meanwhile
+            rows = {name: table.rows for name, table in served.tables.items()}
+            plot = partial(tables_plot, "Rows of the published lake", rows)
+            shown = {
+                "plot": shown_if_possible(context, "published_lake", plot),
+                "preview": shown_if_possible(context, "published_lake", partial(published_lake_preview, served)),
+            }
     yield dg.MaterializeResult(metadata=metadata_of(publication, row_count=publication.rows, **shown))
 
 
@@ -212,7 +234,11 @@ def _mart_spec(mart: Mart) -> dg.AssetSpec:
 def published_files(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> Iterator[dg.MaterializeResult[None]]:
-    report = publish(pipeline.settings, pipeline.lake_root, pipeline.exports_root)
+    refused = None
+    try:
+        report = publish(pipeline.settings, pipeline.lake_root, pipeline.exports_root)
+    except ConsumersError as error:  # the file of all tenants is as fresh as any: told first, then the run fails
+        report, refused = error.report, error
     consumers = "\n".join(
         f"| {name} | {one.path} | {sum(one.rows.values()):,} |" for name, one in sorted(report.consumers.items())
     )
@@ -227,8 +253,8 @@ def published_files(
                     report,
                     row_count=sum(report.rows.values()),
                     path=dg.MetadataValue.path(report.path),
-                    plot=overview_plot(report.rows),
-                    preview=file_preview(report.rows),
+                    plot=shown_if_possible(context, name, partial(overview_plot, report.rows)),
+                    preview=shown_if_possible(context, name, partial(file_preview, report.rows)),
                     consumers=dg.MetadataValue.md(f"| consumer | file | rows |\n|---|---|---|\n{consumers}"),
                 ),
             )
@@ -237,7 +263,9 @@ def published_files(
                 asset_key=key,
                 metadata={
                     "dagster/row_count": report.rows[name],
-                    "plot": mart_plot(report.path, name),
-                    "preview": mart_preview(report.path, name),
+                    "plot": shown_if_possible(context, name, partial(mart_plot, report.path, name)),
+                    "preview": shown_if_possible(context, name, partial(mart_preview, report.path, name)),
                 },
             )
+    if refused is not None:
+        raise refused

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
+import structlog
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from memory_pipeline.defs.common import LEFT_TAG, OWNER_TAG
@@ -27,11 +29,13 @@ from memory_pipeline.model.backlog import (
     DueDay,
     EarlierRun,
     RunState,
+    Unseen,
+    look_for_workers,
     merged,
     plan_runs,
-    unseen_since,
     workers_get_on,
 )
+from memory_pipeline.model.errors import BusyError
 from memory_pipeline.model.flags import Flag, switched_off
 from memory_pipeline.model.jobs import JobType
 from memory_pipeline.model.window import DayWindow
@@ -39,9 +43,11 @@ from memory_pipeline.providers.registry import plugin_names
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.flags import FeatureFlags
 from memory_pipeline.stores.postgres.backlog import DueWork, due_work
-from memory_pipeline.stores.postgres.database import Database
+from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.job_reports import WORKER_SEEN_SECONDS, compact_completed, workers_seen
 from memory_pipeline.stores.postgres.jobs import bring_forward, reclaim_expired
+
+log = structlog.get_logger(__name__)
 
 NAME = "queue_backlog_sensor"
 JOB_TYPES: tuple[JobType, ...] = ("enrich_and_embed", "index", "detect_relations")
@@ -50,6 +56,9 @@ NEWEST_TAG = "memory_pipeline/newest_due"
 TICK_SECONDS = 5
 UNSEEN_SECONDS = 15.0
 """For so long no worker shows itself before jobs are taken from it: three times what one that lives needs."""
+LONGEST_GAP_SECONDS = WORKER_SEEN_SECONDS - 2.0
+"""Looks further apart do not count together. At the later of two nearer ones a worker is still seen that showed itself
+at any time since the earlier one; 2 s are left to the looks themselves."""
 WITHOUT_TAG = "memory_pipeline/without"
 """What a run was asked to leave out: its days are asked for again once that is on."""
 _RUNS_REMEMBERED = 100
@@ -94,11 +103,12 @@ def queue_backlog_sensor(context: dg.SensorEvaluationContext) -> Answer:
     records = asked_before(context, NAME, _RUNS_REMEMBERED)
     runs = [_earlier(record, now) for record in records]
     under_way = sum(run.state == "under_way" and run.seconds < limits.run_seconds for run in runs)
-    if under_way >= limits.runs:
-        return dg.SkipReason(f"{under_way} runs that this sensor asked for are under way.")
     plugins = plugin_names(settings)
     with opened_database(settings) as database:
-        workers = _workers_or_upkeep(context, database, settings, now)
+        # Before any answer: workers come and die while runs are under way too.
+        workers = _workers_or_upkeep(context, database, settings)
+        if under_way >= limits.runs:
+            return dg.SkipReason(f"{under_way} runs that this sensor asked for are under way.")
         flags = FeatureFlags(database, settings)
         off = flags.off(Flag.ENRICHMENT)
         if off:
@@ -130,32 +140,53 @@ def limits_of(settings: Settings) -> BacklogLimits:
     )
 
 
-def _workers_or_upkeep(
-    context: dg.SensorEvaluationContext, database: Database, settings: Settings, now: datetime
-) -> int:
+def _workers_or_upkeep(context: dg.SensorEvaluationContext, database: Database, settings: Settings) -> int:
     """Return how many workers there are; where there is none, see to the ledger as a worker's relay does.
 
     A worker that died leaves claimed jobs, and one that lives takes them back itself.
     """
     with database.transaction() as connection:
         workers = workers_seen(connection, WORKER_SEEN_SECONDS)
-        if _none_for_long(context, workers, now):
-            reclaim_expired(connection, settings.job_retries)
-        if not workers:
-            bring_forward(connection)
-            compact_completed(connection, settings.job_retention_days, limit=_COMPACTED_PER_TICK)
+    if _none_for_long(context, workers):
+        _tidy(database, "reclaim_expired", lambda connection: reclaim_expired(connection, settings.job_retries))
+    if not workers:
+        _tidy(database, "bring_forward", bring_forward)
+        _tidy(
+            database,
+            "compact_completed",
+            lambda connection: compact_completed(connection, settings.job_retention_days, limit=_COMPACTED_PER_TICK),
+        )
     return workers
 
 
-def _none_for_long(context: dg.SensorEvaluationContext, workers: int, now: datetime) -> bool:
-    """Whether no worker is seen, and none was at a look some time ago; the cursor holds since when.
+def _tidy(database: Database, task: str, work: Callable[[Connection], object]) -> None:
+    """Do a part of the upkeep in a transaction of its own; one that takes too long waits for the next tick.
 
-    Two looks, because at the first one after an outage of Postgres no worker has been seen and all leases are over,
+    The other parts, and the runs that are due, do not wait for it.
+    """
+    try:
+        with database.transaction() as connection:
+            work(connection)
+    except BusyError as error:
+        log.warning("ledger_upkeep_put_off", task=task, error=str(error))
+
+
+def _none_for_long(context: dg.SensorEvaluationContext, workers: int) -> bool:
+    """Whether no worker is seen, and none was at every look for some time; the cursor holds since when.
+
+    Several looks, because at the first one after an outage of Postgres no worker has been seen and all leases are over,
     whoever lives: a worker shows itself and renews its leases within seconds.
     """
-    since = unseen_since(datetime.fromisoformat(context.cursor) if context.cursor else None, workers, now)
-    context.update_cursor("" if since is None else since.isoformat())
-    return since is not None and (now - since).total_seconds() >= UNSEEN_SECONDS
+    # The time of this look itself: the tick may have waited for its connection.
+    unseen = look_for_workers(_unseen(context.cursor), workers, present(), LONGEST_GAP_SECONDS)
+    context.update_cursor("" if unseen is None else f"{unseen.since.isoformat()} {unseen.looked_at.isoformat()}")
+    return unseen is not None and unseen.seconds >= UNSEEN_SECONDS
+
+
+def _unseen(cursor: str | None) -> Unseen | None:
+    """Read the cursor; one of an earlier version held no last look, and says nothing."""
+    since, _space, looked_at = (cursor or "").partition(" ")
+    return Unseen(datetime.fromisoformat(since), datetime.fromisoformat(looked_at)) if looked_at else None
 
 
 def _for_runs(work: list[DueWork], workers: int, limits: BacklogLimits) -> tuple[list[DueDay], list[str]]:

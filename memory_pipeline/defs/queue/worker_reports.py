@@ -21,8 +21,11 @@ from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.flags import FeatureFlags
 from memory_pipeline.stores.postgres.job_completions import CompletedJobs, completed_by_workers, settled_until
 
-DAYS_AT_ONCE = 1
-"""So each asset has at most one event a minute. An event is of one partition; workers are at today's as a rule."""
+DAYS_AT_ONCE = 2
+"""So each asset has at most two events a minute: of the newest day, which workers are at as a rule, and of the one that
+has waited longest. An event is of one partition."""
+UNTIL = "until"
+"""Metadata of an event: the moment before which its jobs had ended, by the clock of Postgres."""
 _FIRST_LOOK = timedelta(hours=1)
 """How far the first tick looks back."""
 
@@ -40,6 +43,8 @@ class Cursor(msgspec.Struct, forbid_unknown_fields=True):
     until: datetime
     waiting: dict[str, dict[date, int]] = {}
     """Finished jobs by asset and day."""
+    ended: dict[date, datetime] = {}
+    """When, at the latest, those of a day that waits had ended; before `until` where nothing is said."""
 
 
 @dg.sensor(
@@ -48,8 +53,8 @@ class Cursor(msgspec.Struct, forbid_unknown_fields=True):
     default_status=dg.DefaultSensorStatus.RUNNING,
     asset_selection=dg.AssetSelection.assets(facts, memory_relationships, memory_embeddings, chroma_index),
     description=(
-        "Every minute: what workers have finished since, as one materialization per asset, of one day after the other, "
-        "so that the days show as fresh. It launches nothing."
+        "Every minute: what workers have finished since, as one materialization per asset, of the newest day and "
+        "of the one that has waited longest, so that the days show as fresh. It launches nothing."
     ),
     tags=OWNER_TAG,
 )
@@ -71,7 +76,12 @@ def worker_reports_sensor(context: dg.SensorEvaluationContext) -> Answer:
     for asset in (facts, memory_relationships, memory_embeddings, chroma_index):
         name = asset.key.to_user_string()
         now, later = split_report(cursor.waiting.get(name, {}), found[name], DAYS_AT_ONCE)
-        events += [_event(asset.key, report, cursor.until, following.until) for report in now]
+        for report in now:
+            ended = following.until if found[name][report.day] else cursor.ended.get(report.day, cursor.until)
+            events.append(_event(asset.key, report, ended))
+        for day in later:
+            known = following.until if found[name][day] else cursor.ended.get(day, cursor.until)
+            following.ended[day] = max(known, following.ended.get(day, known))
         if later:
             following.waiting[name] = later
     told = sum(map(len, following.waiting.values()))
@@ -101,10 +111,10 @@ def _by_asset(completed: list[CompletedJobs], *, related: bool) -> dict[str, Cou
     return found
 
 
-def _event(asset: dg.AssetKey, report: Reported, after: datetime, until: datetime) -> dg.AssetMaterialization:
+def _event(asset: dg.AssetKey, report: Reported, ended: datetime) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         asset,
         description="By workers, memory by memory.",
         partition=report.day.isoformat(),
-        metadata={"jobs": report.items, "after": after.isoformat(), "until": until.isoformat()},
+        metadata={"jobs": report.items, UNTIL: dg.MetadataValue.timestamp(ended)},
     )

@@ -55,7 +55,7 @@ from memory_pipeline.stores.duckdb.soundness import require_whole_lake
 from memory_pipeline.stores.files import locked
 from memory_pipeline.stores.permissions import allow, group_id
 
-__all__ = ["ExportReport", "Scope", "current_export", "generations", "publish_duckdb"]
+__all__ = ["ConsumersError", "ExportReport", "Scope", "current_export", "generations", "publish_duckdb"]
 
 SCHEMA_VERSION = 2
 """Of the exported tables and marts: raised by a change that a reader's query may not survive."""
@@ -81,6 +81,15 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     consumers: dict[str, ExportReport]
     """The files of consumers, by name."""
+
+
+class ConsumersError(ExportError):
+    """The file of all tenants is published, but not those of some consumers."""
+
+    def __init__(self, message: str, report: ExportReport) -> None:
+        super().__init__(message)
+        self.report = report
+        """Of what is published."""
 
 
 class _Readers(NamedTuple):
@@ -142,7 +151,10 @@ def publish_duckdb(
     if report is None:
         raise ExportError(f"{refusal} {told}".strip()) from refusal
     if problems:
-        raise ExportError(f"the file of all tenants is published, but not those of some consumers. {told}")
+        raise ConsumersError(
+            f"the file of all tenants is published, but not those of some consumers. {told}",
+            msgspec.structs.replace(report, consumers=reports),
+        )
     return msgspec.structs.replace(report, consumers=reports)
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from memory_pipeline.model.jobs import MEMORY_TYPES
 from memory_pipeline.stores.postgres.database import Connection
 from memory_pipeline.stores.postgres.messages import StoredMessage
 from memory_pipeline.stores.postgres.migrate import PACKAGE
@@ -93,19 +94,22 @@ def delete_conversation(
         "actor": actor,
         "correlation_id": correlation_id,
     }
-    # In the order in which the stages lock, so that neither ends the other: enrichment has its episodes, then writes
-    # facts, which asks for their conversation; a summary asks for the conversations it rests on, then for itself.
-    memories = 0
+    # In the order in which others lock, so that neither ends the other: who retries dead jobs has them, then asks for
+    # their memories; enrichment has its episodes, then writes facts, which asks for their conversation; a summary asks
+    # for the conversations it rests on, then for itself.
+    _end_dead_jobs(connection, named, _ids(connection, "conversation_memories", named))
+    memory_ids: list[UUID] = []
     for round_left in reversed(range(_ROUNDS)):
-        memories += _delete_found(connection, named)
+        memory_ids += _delete_found(connection, named)
         locked = _lock_conversation(connection, named, whatever=round_left == 0)
         if locked is None:
             return None
         if locked:
             break
     # From here on nobody adds anything to it.
-    memories += _delete_found(connection, named)
-    memories += _delete_summaries(connection, named)
+    memory_ids += _delete_found(connection, named)
+    memory_ids += _delete_summaries(connection, named)
+    _end_dead_jobs(connection, named, memory_ids)  # those too that have died since
     connection.execute(sql(PACKAGE, "conversation_delete_refused"), named)
     messages = connection.execute(
         "DELETE FROM messages WHERE tenant_id = %(tenant_id)s AND conversation_id = %(conversation_id)s", named
@@ -113,7 +117,7 @@ def delete_conversation(
     connection.execute(
         "DELETE FROM conversations WHERE tenant_id = %(tenant_id)s AND conversation_id = %(conversation_id)s", named
     )
-    deleted = Deleted(messages, memories)
+    deleted = Deleted(messages, len(memory_ids))
     connection.execute(
         "INSERT INTO events (tenant_id, kind, actor, subject_id, correlation_id, detail) VALUES (%(tenant_id)s,"
         " 'conversation_deleted', %(actor)s, %(conversation_id)s, %(correlation_id)s,"
@@ -123,14 +127,22 @@ def delete_conversation(
     return deleted
 
 
-def _delete_found(connection: Connection, named: dict[str, object]) -> int:
-    """Delete what was made of the conversation's messages one by one; return how much."""
-    episodes = connection.execute(sql(PACKAGE, "conversation_delete_episodes"), named).rowcount
+def _delete_found(connection: Connection, named: dict[str, object]) -> list[UUID]:
+    """Delete what was made of the conversation's messages one by one; return which memories."""
+    episodes = _ids(connection, "conversation_delete_episodes", named)
     # Facts must not change under `relate_facts`, which holds the same lock alone.
     connection.execute("SELECT pg_advisory_xact_lock_shared(hashtext('relate_facts'))")
-    facts = connection.execute(sql(PACKAGE, "conversation_delete_facts"), named).fetchone()
-    assert facts is not None  # a count
-    return episodes + int(facts[0])
+    return episodes + _ids(connection, "conversation_delete_facts", named)
+
+
+def _end_dead_jobs(connection: Connection, named: dict[str, object], memory_ids: Sequence[UUID]) -> None:
+    """End the dead jobs of memories that go, and forget what they failed of."""
+    parameters = named | {"memory_ids": list(memory_ids), "job_types": list(MEMORY_TYPES)}
+    connection.execute(sql(PACKAGE, "conversation_end_dead_jobs"), parameters)
+
+
+def _ids(connection: Connection, statement: str, named: dict[str, object]) -> list[UUID]:
+    return [row[0] for row in connection.execute(sql(PACKAGE, statement), named).fetchall()]
 
 
 def _lock_conversation(connection: Connection, named: dict[str, object], *, whatever: bool) -> bool | None:
@@ -148,16 +160,15 @@ def _lock_conversation(connection: Connection, named: dict[str, object], *, what
     return False
 
 
-def _delete_summaries(connection: Connection, named: dict[str, object]) -> int:
-    """Delete the summaries that rest on the conversation; the pipeline makes them anew from what is left."""
-    memory_ids = connection.execute(sql(PACKAGE, "conversation_summaries"), named).fetchall()
-    with connection.cursor() as cursor:
-        # One by one, in an order that all deletions have in common.
-        cursor.executemany(
-            sql(PACKAGE, "conversation_delete_summary"),
-            [named | {"memory_id": memory_id} for (memory_id,) in memory_ids],
-        )
-        return max(cursor.rowcount, 0) if memory_ids else 0
+def _delete_summaries(connection: Connection, named: dict[str, object]) -> list[UUID]:
+    """Delete the summaries that rest on the conversation, return which; others are made from what is left."""
+    memory_ids = _ids(connection, "conversation_summaries", named)
+    # One by one, in an order that all deletions have in common; one that is gone already was another deletion's.
+    return [
+        gone
+        for memory_id in memory_ids
+        for gone in _ids(connection, "conversation_delete_summary", named | {"memory_id": memory_id})
+    ]
 
 
 def owe_invalidations(connection: Connection, tenant_id: UUID, conversation_ids: Sequence[UUID]) -> None:

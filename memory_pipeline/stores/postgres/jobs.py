@@ -42,6 +42,7 @@ LONGEST_LEASE_SECONDS = 600.0
 """A lease that ends later than this from now was written before the database's clock was set back."""
 LONGEST_WAIT_SECONDS = 3600.0
 """Longer than any job waits: for a flag, a rate limit, or its next try."""
+BROUGHT_FORWARD_AT_ONCE = 10_000
 _LOCK_WAIT = "200ms"
 """The longest wait for the relay's commit; a relay that hangs longer keeps its jobs until Postgres ends its session."""
 
@@ -257,15 +258,19 @@ def reclaim_expired(
         return cursor.execute(sql(PACKAGE, "jobs_reclaim"), parameters).fetchall()
 
 
-def bring_forward(connection: Connection, longest_wait_seconds: float = LONGEST_WAIT_SECONDS) -> int:
-    """Make due at once what waits because the database's clock was set back; return how many.
+def bring_forward(
+    connection: Connection,
+    longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
+    *,
+    limit: int = BROUGHT_FORWARD_AT_ONCE,
+) -> int:
+    """Make due at once what waits because the database's clock was set back, up to `limit`; return how many.
 
     While the ledger holds times that are yet to come, that is all that waits; else what would wait longer than any job
     does. To be called every minute or so, with more than the longest backoff and the longest `delay_seconds` in use.
     """
-    return connection.execute(
-        sql(PACKAGE, "jobs_bring_forward"), {"longest_wait_seconds": longest_wait_seconds}
-    ).rowcount
+    parameters = {"longest_wait_seconds": longest_wait_seconds, "limit": limit}
+    return connection.execute(sql(PACKAGE, "jobs_bring_forward"), parameters).rowcount
 
 
 def _claims(connection: Connection, statement: str, parameters: dict[str, Any]) -> list[ClaimedJob]:

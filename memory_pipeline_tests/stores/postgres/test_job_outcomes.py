@@ -307,3 +307,19 @@ def test_row_27_what_was_put_aside_long_ago_is_due_too_where_the_ledger_shows_th
     set_clock_back(ledger)
     assert bring_forward(ledger) == 1
     assert [claim.key for claim in ledger.claim()] == [failed]
+
+
+def test_row_27_what_is_made_due_page_by_page_shows_the_step_to_the_last_page(ledger: Ledger) -> None:
+    """First what was put aside long ago, which does not show it."""
+    ledger.fail(ledger.claim_keys(ledger.add(3)))
+    with ledger.database.transaction() as connection:
+        connection.execute("UPDATE memory_jobs SET created_at = created_at - interval '1 day'")
+    ledger.add(3)
+    set_clock_back(ledger)
+
+    def page() -> int:
+        with ledger.database.transaction() as connection:
+            return jobs.bring_forward(connection, longest_wait_seconds=3600 * 3, limit=2)
+
+    assert [page() for _ in range(4)] == [2, 2, 2, 0]
+    assert len(ledger.claim()) == 6

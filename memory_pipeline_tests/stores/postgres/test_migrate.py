@@ -5,14 +5,17 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import LiteralString
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from memory_pipeline.model.errors import MemoryPipelineError, SchemaVersionError, StoreUnavailableError
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.migrate import check_schema, migrate, shipped_migrations
+from memory_pipeline.stores.postgres.migrate import Migration, check_schema, migrate, shipped_migrations
 from memory_pipeline_tests.conftest import Database as Urls
+from memory_pipeline_tests.local.inspect import until
 from memory_pipeline_tests.stores.postgres.schema_snapshot import COMMAND, SNAPSHOT, dump_schema
 
 STEPS = {
@@ -255,3 +258,59 @@ def test_what_failed_before_there_were_dead_jobs_for_it_has_one_after_the_migrat
         ("3", "pending", None, None, "acme"),  # was there, and speaks for it
         ("1", "dead", "Failed", "of a message", "globex"),
     ]
+
+
+def before_0007(urls: Urls, tries: int = 20) -> dict[Migration, LiteralString]:
+    """Have the schema that 0007 finds; return the shipped migrations, of which 0007 asks so often for its tables."""
+    shipped = shipped_migrations()
+    migrate(urls.admin_url, {migration: text for migration, text in shipped.items() if migration.version <= 6})
+    execute(urls, BEFORE_0007)
+    changed = {migration: text.replace("IN 1..20 LOOP", f"IN 1..{tries} LOOP") for migration, text in shipped.items()}
+    assert sum("1..20" in text for text in shipped.values()) == 1
+    return changed
+
+
+def test_tables_that_are_in_use_all_the_time_are_told_with_what_to_do(empty_database: Urls) -> None:
+    shipped = before_0007(empty_database, tries=1)
+    with psycopg.connect(empty_database.admin_url) as holder:
+        holder.execute("SELECT FROM memory.memory_jobs")
+        with pytest.raises(SchemaVersionError, match=r"0007_dead_letters .*rolled back.*Stop the workers.*again"):
+            migrate(empty_database.admin_url, shipped)
+    assert migrate(empty_database.admin_url, shipped)[0] == "0007_dead_letters"
+
+
+@pytest.mark.parametrize("order", [("memories", "memory_jobs"), ("memory_jobs", "memories")])
+def test_traffic_that_locks_in_either_order_goes_on_during_the_migration(
+    empty_database: Urls, order: tuple[str, str]
+) -> None:
+    shipped = before_0007(empty_database)
+    one, other = (sql.Identifier("memory", name) for name in order)
+    lock = sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE")
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(empty_database.admin_url) as traffic:
+        traffic.execute(lock.format(one))
+        migrating = threads.submit(migrate, empty_database.admin_url, shipped)
+        waiting = "SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+        with psycopg.connect(empty_database.admin_url, autocommit=True) as watcher:
+            until(lambda: watcher.execute(waiting).fetchone() is not None, "the migration waits for the table")
+        traffic.execute(lock.format(other))
+        assert not migrating.done()
+        traffic.commit()
+        assert migrating.result()[0] == "0007_dead_letters"
+
+
+def test_leases_that_could_not_be_renewed_during_the_migration_hold_after_it(empty_database: Urls) -> None:
+    shipped = before_0007(empty_database)
+    execute(
+        empty_database,
+        "INSERT INTO memory.memory_jobs (tenant_id, job_type, state, subject_id, day, correlation_id, claim_token,"
+        " lease_until) SELECT tenant_id, 'index', 'processing', uuidv7(), '2025-03-03', uuidv7(), uuidv7(),"
+        " now() + make_interval(secs => seconds) FROM memory.tenants, (VALUES (15), (-15)) AS s (seconds)"
+        " WHERE slug = 'acme'",
+    )
+    migrate(empty_database.admin_url, shipped)
+    with psycopg.connect(empty_database.admin_url) as connection:
+        rows = connection.execute(
+            "SELECT lease_until > now() + interval '20 s', lease_until < now() FROM memory.memory_jobs"
+            " WHERE state = 'processing' ORDER BY lease_until"
+        ).fetchall()
+    assert rows == [(False, True), (True, False)], "one that was over stays over"

@@ -9,3 +9,4 @@ WITH gone AS (
 INSERT INTO memory_jobs (tenant_id, job_type, subject_id, user_id, day, correlation_id)
 SELECT %(tenant_id)s, 'index', memory_id, user_id, day, %(correlation_id)s
 FROM gone
+RETURNING subject_id

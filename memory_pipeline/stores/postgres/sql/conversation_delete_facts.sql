@@ -20,4 +20,4 @@ WITH speaker AS MATERIALIZED (
     UNION ALL
     SELECT %(tenant_id)s, 'index', memory_id, user_id, day, %(correlation_id)s FROM gone
 )
-SELECT count(*) FROM gone
+SELECT memory_id FROM gone
