@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from memory_pipeline.commands.output import err, out
 from memory_pipeline.local.accounts import reachable_home
-from memory_pipeline.model.errors import ExportError, NoExportError
+from memory_pipeline.model.errors import ExportError, ForbiddenError, NoExportError
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stores.duckdb.generations import current_export
 from memory_pipeline.stores.duckdb.query_process import write_answer
@@ -44,10 +45,21 @@ def ask_question_command(
 def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant: str | None, limit: int | None) -> int:
     """Print the answer: at most `limit` rows; where it is not given, MAX_ROWS as a table and all in other formats."""
     shown = limit if limit is not None else MAX_ROWS if format_ == "table" else None
-    exports = exports_folder(load_settings())
+    settings = load_settings()
+    exports = exports_folder(settings)
 
     def answer() -> bool:
-        path = current_export(exports) if tenant is None else _tenant_export(exports, tenant)
+        try:
+            path = (
+                current_export(exports)
+                if tenant is None
+                else _tenant_export(exports, tenant, settings.export_consumers)
+            )
+        except PermissionError as error:
+            raise ForbiddenError(
+                f"this account may not open the exports in {exports} ({error}): run this as a member of the group that "
+                "MEMORY_EXPORT_GROUP names for whoever publishes, or ask them for a file of your own."
+            ) from error
         return write_answer(path, statement, format_, max_rows=shown, timeout_seconds=timeout_seconds)
 
     try:
@@ -63,7 +75,7 @@ def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant:
     return 0
 
 
-def _tenant_export(exports: Path, tenant: str) -> Path:
+def _tenant_export(exports: Path, tenant: str, consumers: Iterable[str]) -> Path:
     from memory_pipeline.stores.duckdb.overview import tenant_export  # late: it brings NumPy along
 
-    return tenant_export(exports, tenant)
+    return tenant_export(exports, tenant, consumers)

@@ -7,19 +7,24 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from memory_pipeline.commands import querying
+from memory_pipeline.model.errors import ForbiddenError
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores.duckdb import overview
 from memory_pipeline.stores.duckdb.build import read_in_fresh_process
 from memory_pipeline.stores.duckdb.generations import TableSummary, current_export, generations, prune, switch
-from memory_pipeline.stores.duckdb.overview import published_files, verify_exports
+from memory_pipeline.stores.duckdb.overview import published_files, tenant_export, verify_exports
 from memory_pipeline.stores.duckdb.publish import LOCK, Scope, publish_duckdb
+from memory_pipeline.stores.duckdb.query import query
 from memory_pipeline.stores.duckdb.questions import questions, worked_question
 from memory_pipeline.stores.files import locked
 from memory_pipeline.stores.lake.publish import publish_lake
@@ -28,6 +33,7 @@ from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, add_messages, fill, message
 from memory_pipeline_tests.stores.lake_places import Place
 
+NOBODY = 65534
 CONSUMERS = {
     "acme-lab": Scope(tenant="acme", mask_key=b"a key for these tests alone"),
     "acme": Scope(tenant="acme"),
@@ -145,6 +151,73 @@ def test_sql_asks_a_tenants_own_file_with_texts_where_there_is_one(data: Path) -
     refused = run(data, "sql", question, "--tenant", "globex")
     assert refused.returncode == 2
     assert "no file is exported for tenant 'globex' alone" in refused.stderr
+
+
+@pytest.fixture
+def open_data(exported: Path) -> Iterator[Path]:
+    """The data folder below none that is closed to other accounts, as pytest's are."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o711)
+    try:
+        shutil.copytree(exported, folder / "data", symlinks=True)
+        (folder / "data").chmod(0o711)
+        yield folder / "data"
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def as_another_account() -> Iterator[None]:
+    """Be neither the owner of the files nor in their groups; only root can become so."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another account")
+    group = os.getegid()
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+
+
+def test_the_group_of_a_consumer_finds_its_file_by_name_in_a_folder_it_may_not_list(open_data: Path) -> None:
+    exports = open_data / "exports"
+    masked = current_export(exports / "consumers/acme-lab")
+    for path in (masked.parent, *masked.parent.iterdir()):
+        os.chown(path, -1, NOBODY, follow_symlinks=False)
+    masked.parent.chmod(0o750)
+    with as_another_account():
+        with pytest.raises(PermissionError):
+            list((exports / "consumers").iterdir())
+        # That with texts is another consumer's, which this account may not open.
+        assert tenant_export(exports, "acme", ["acme", "acme-lab", "not there"]) == masked
+        assert query(masked, "SELECT count(*) FROM messages").rows == [(MESSAGES // 2 + 1,)]
+        for tenant, names in (("acme", ["acme"]), ("acme", []), ("globex", ["acme-lab"])):
+            with pytest.raises(ForbiddenError, match=rf"'{tenant}'.*MEMORY_EXPORT_CONSUMERS"):
+                tenant_export(exports, tenant, names)
+
+
+def test_sql_names_the_consumers_of_the_settings_and_says_what_an_account_may_not_open(
+    open_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, list[str]]] = []
+
+    def remember(exports: Path, tenant: str, consumers: Iterable[str]) -> Path:
+        asked.append((tenant, list(consumers)))
+        return tenant_export(exports, tenant, consumers)
+
+    monkeypatch.setenv("MEMORY_DATA_DIR", str(open_data))
+    monkeypatch.setenv("MEMORY_HOME", str(open_data))
+    monkeypatch.setenv("MEMORY_EXPORT_CONSUMERS", '{"lab": {"tenant": "acme"}}')
+    monkeypatch.setattr(overview, "tenant_export", remember)
+    with as_another_account(), pytest.raises(ForbiddenError, match="this account may open"):
+        querying.sql_command("SELECT 1", "csv", 60, "acme", None)
+    assert asked == [("acme", ["lab"])]
+    (open_data / "exports").chmod(0o700)
+    for tenant in (None, "acme"):
+        with as_another_account(), pytest.raises(ForbiddenError, match="this account may"):
+            querying.sql_command("SELECT 1", "csv", 60, tenant, None)
 
 
 def test_sql_asks_the_new_file_where_the_old_one_is_removed_before_it_is_opened(

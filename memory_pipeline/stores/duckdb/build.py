@@ -27,6 +27,7 @@ from memory_pipeline.stores.duckdb.marts import PACKAGE, Mart, affected, marts
 from memory_pipeline.stores.duckdb.soundness import (
     require_counts_of_postgres,
     require_lake_files,
+    require_lake_of_postgres,
     require_rows_of_lake,
     require_sound,
 )
@@ -103,6 +104,8 @@ def build(
                 require_rows_of_lake(table, loaded, whole if tenant is None else _rows_of(connection, paths, tenant))
         if manifest is not None and tenant is None:
             require_counts_of_postgres(connection, manifest)
+        elif manifest is not None:
+            require_lake_of_postgres(manifest)  # of which this file has the tenant's rows, as was just counted
         require_sound(connection, manifest, None)
         _make_marts(connection, marts())
         _commit(connection)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from memory_pipeline.model.errors import ExportError, NotFoundError
+from memory_pipeline.model.errors import ExportError, ForbiddenError, NotFoundError
 from memory_pipeline.stores.duckdb.build import read_in_fresh_process
 from memory_pipeline.stores.duckdb.generations import current_export, generations, manifest_of, prune
 from memory_pipeline.stores.duckdb.publish import CONSUMERS, LOCK
@@ -75,15 +75,36 @@ def prune_exports(exports_root: Path, generations_kept: int) -> list[Path]:
     return removed
 
 
-def tenant_export(exports_root: Path, tenant: str) -> Path:
-    """Return the file that has only this tenant's rows: with texts where one has, else masked."""
+def tenant_export(exports_root: Path, tenant: str, consumers: Iterable[str] = ()) -> Path:
+    """Return the file that has only this tenant's rows and may be opened: with texts where one has, else masked.
+
+    Whoever may not list the consumers finds those that are named in `consumers`. Raises NotFoundError,
+    ForbiddenError where there may be one that this account can't open, ExportError for a damaged folder.
+    """
+    names, closed = set(consumers), False
+    try:
+        names |= {consumer for consumer, _ in _folders(exports_root) if consumer is not None}
+    except PermissionError:
+        closed = True
     found = []
-    for consumer, folder in _folders(exports_root):
-        if consumer is not None and generations(folder):
+    for consumer in names:
+        folder = exports_root / CONSUMERS / consumer
+        try:
+            if not generations(folder):
+                continue
             path = current_export(folder)
             manifest = manifest_of(path)
-            if manifest.tenant == tenant:
-                found.append((manifest.masked, consumer, path))
+        except PermissionError:
+            closed = True
+            continue
+        if manifest.tenant == tenant:
+            found.append((manifest.masked, consumer, path))
+    if not found and closed:
+        raise ForbiddenError(
+            f"no file for tenant {tenant!r} alone that this account may open was found in {exports_root / CONSUMERS}, "
+            "where each folder is for one consumer: set MEMORY_EXPORT_CONSUMERS as it is for whoever publishes, and "
+            'run this as a member of the "group" that it names for the consumer.'
+        )
     if not found:
         raise NotFoundError(
             f"no file is exported for tenant {tenant!r} alone: name a consumer in MEMORY_EXPORT_CONSUMERS, such as "

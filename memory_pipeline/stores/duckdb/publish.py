@@ -35,6 +35,7 @@ from memory_pipeline.stores.duckdb.build import (
 )
 from memory_pipeline.stores.duckdb.generations import (
     BUILDING,
+    CURRENT,
     Manifest,
     TableSummary,
     content_digest,
@@ -49,7 +50,8 @@ from memory_pipeline.stores.duckdb.generations import (
     served_manifest,
     switch,
 )
-from memory_pipeline.stores.duckdb.scopes import LakeRows, NoTenantError, scope_digest
+from memory_pipeline.stores.duckdb.scopes import LakeRows, NoTenantError, may_see, scope_digest
+from memory_pipeline.stores.duckdb.soundness import require_whole_lake
 from memory_pipeline.stores.files import locked
 from memory_pipeline.stores.permissions import allow, group_id
 
@@ -119,20 +121,24 @@ def publish_duckdb(
     One publisher works at a time, others wait. A failure at any step leaves the last generation served; what it left
     behind is removed by the next publication. The newest `generations_kept` of each file stay. Folders of consumers
     that are not named (any more), or whose tenant is gone, are removed, and so is what was made for another scope.
-    `group` alone may open the file of all tenants; unset, everyone on the machine. Raises ExportError; for a consumer
-    whose file could not be made, after the others have theirs.
+    `group` alone may open the file of all tenants; unset, everyone on the machine. Raises ExportError; for a file that
+    could not be made, after the others are.
     """
     if generations_kept < 1:
         raise ExportError("at least one generation must be kept, or nothing could be served.")
     consumers = consumers or {}
+    report, refusal = None, None
     try:
         with locked(exports_root / LOCK):
             _remove_other_consumers(exports_root / CONSUMERS, consumers)
             with lake.reading(lake_root) as manifest:
-                readers = _Readers(0o444, None) if group is None else _Readers(0o440, group_id(group))
-                if readers.group is not None:
-                    allow(exports_root, 0o751, readers.group)
-                report = _publish(lake_root, manifest, exports_root, generations_kept, EVERYTHING, readers)
+                try:
+                    readers = _Readers(0o444, None) if group is None else _Readers(0o440, group_id(group))
+                    if readers.group is not None:
+                        allow(exports_root, 0o751, readers.group)
+                    report = _publish(lake_root, manifest, exports_root, generations_kept, EVERYTHING, readers)
+                except ExportError as error:
+                    refusal = error
                 reports, problems = _publish_consumers(
                     lake_root, manifest, exports_root / CONSUMERS, generations_kept, consumers, consumer_groups or {}
                 )
@@ -141,10 +147,12 @@ def publish_duckdb(
             f"the export can't be written under {exports_root}: {error}. The last export is still served; "
             "mend the disk and export again."
         ) from error
+    told = " ".join(f"{name}: {problem}" for name, problem in problems.items())
+    if report is None:
+        raise ExportError(f"{refusal} {told}".strip()) from refusal
     if problems:
         raise ConsumersError(
-            "the file of all tenants is published, but not those of some consumers. "
-            + " ".join(f"{name}: {problem}" for name, problem in problems.items()),
+            f"the file of all tenants is published, but not those of some consumers. {told}",
             msgspec.structs.replace(report, consumers=reports),
         )
     return msgspec.structs.replace(report, consumers=reports)
@@ -163,7 +171,10 @@ def _publish_consumers(
     problems: dict[str, str] = {}
     if not consumers:
         return reports, problems
-    rows = LakeRows(lake_root, manifest, consumers.values())
+    try:
+        rows = LakeRows(lake_root, manifest, consumers.values())
+    except ExportError as error:
+        return reports, dict.fromkeys(consumers, str(error))
     root.mkdir(exist_ok=True)
     allow(root, 0o711, None)  # to pass through, not to see who there is
     for name, scope in consumers.items():
@@ -173,9 +184,10 @@ def _publish_consumers(
             folder.mkdir(exist_ok=True, mode=0o700)
             allow(folder, 0o700 if readers.group is None else 0o750, readers.group)
             tenant_id = rows.tenant_id(scope)
-            # An earlier tenant of the same slug.
-            remove_unfit(folder, lambda manifest, tenant_id=tenant_id: manifest.tenant_id == tenant_id)  # type: ignore[misc]
+            # An earlier tenant of the same slug. Files of versions that did not say so stay until there is a new one.
+            remove_unfit(folder, lambda made, id_=tenant_id: not made.scope or made.tenant_id == id_)  # type: ignore[misc]
             reports[name] = _publish(lake_root, manifest, folder, generations_kept, scope, readers, rows)
+            remove_unfit(folder, lambda made: bool(made.scope))
         except NoTenantError as error:
             shutil.rmtree(folder)
             problems[name] = str(error)
@@ -201,6 +213,8 @@ def _publish(
             if published_file.exists():
                 allow(published_file, readers.mode, readers.group)
     served = served_manifest(folder)
+    if (folder / CURRENT).exists() and (served is None or served.source is not None):
+        require_whole_lake(lake_root, manifest)  # rows must not go because their export is gone
     made = _Made(recipe(scope), made_of(manifest), "") if rows is None else _Made(recipe(scope), {}, rows.digest(scope))
     published = served is None or _Made(served.recipe, served.made_of, served.rows_digest) != made
     whole_because = None
@@ -307,5 +321,5 @@ def _remove_other_consumers(folder: Path, consumers: Mapping[str, Scope]) -> Non
                 shutil.rmtree(path)
                 continue
             remove_litter(path)
-            allowed = scope_digest(consumers[path.name])
-            remove_unfit(path, lambda manifest, allowed=allowed: manifest.scope == allowed)  # type: ignore[misc]
+            scope = consumers[path.name]
+            remove_unfit(path, lambda manifest, scope=scope: may_see(scope, manifest))  # type: ignore[misc]

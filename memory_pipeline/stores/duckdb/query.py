@@ -82,6 +82,7 @@ def query(
     max_rows: int | None = 10_000,
     max_bytes: int = MAX_BYTES,
     timeout_seconds: float | None = 60.0,
+    threads: int | None = None,
 ) -> QueryResult:
     """Run one SELECT (or DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) over the file and return at most `max_rows` rows.
 
@@ -94,7 +95,7 @@ def query(
     """
     import pyarrow as pa
 
-    with answering(path, statement, parameters, timeout_seconds=timeout_seconds) as answer:
+    with answering(path, statement, parameters, timeout_seconds=timeout_seconds, threads=threads) as answer:
         first = FirstRows(answer.batches, max_rows)
         batches, size = [], 0
         for batch in first:
@@ -110,9 +111,16 @@ def query(
 
 @contextmanager
 def answering(
-    path: Path, statement: str, parameters: Mapping[str, object] | None = None, *, timeout_seconds: float | None
+    path: Path,
+    statement: str,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    timeout_seconds: float | None,
+    threads: int | None = None,
 ) -> Iterator[Answer]:
     """Run one read over the file and give its rows, batch by batch; to be read before the block ends.
+
+    `threads` is how many DuckDB takes (None: one for each core); the same for all queries of a process over one file.
 
     Writing, attaching, loading extensions, settings and reading or writing files are refused. Raises
     MemoryPipelineError with a sentence for what is refused or wrong, QueryTimeoutError where the block is not left
@@ -128,7 +136,7 @@ def answering(
         return _sentence(error)
 
     try:
-        connection = _connect(path)
+        connection = _connect(path, threads)
     except duckdb.Error as error:
         if not path.exists():
             raise ExportError(f"{path} is not there any more: a newer export took its place. Ask again.") from error
@@ -177,7 +185,7 @@ def python_values(column: pa.ChunkedArray | pa.Array) -> list[Any]:
     return [None if value is None else _interval_text(*value) for value in values]
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path, threads: int | None = None) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     # Resolved, so that a switch of the link between two looks can't mix two generations. Spilling is off: the only
@@ -190,6 +198,8 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         "temp_directory": "",
         "memory_limit": MEMORY_LIMIT,
     }
+    if threads is not None:
+        config["threads"] = threads
     # Connections of one process to one file share one instance of DuckDB, and so what the first of them locked.
     with _CONNECTING:
         connection = duckdb.connect(str(path.resolve()), read_only=True, config=config)

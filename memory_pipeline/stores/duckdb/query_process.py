@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PROCESS_BYTES = 2 * 1024**3
 """Of data of the process: DuckDB's buffers (see MEMORY_LIMIT), rows in Arrow and in Python, and the libraries."""
+MAX_THREADS = 8
+"""Of DuckDB in the process: the stack of each is data too, and one for each of 256 cores would be over the limit."""
 TABLE_BYTES = 64 * 1024 * 1024
 """Of the rows of a table for people, which is held as a whole."""
 _OUTPUT_BYTES = 1024 * 1024
@@ -41,6 +43,7 @@ class _Request(msgspec.Struct, frozen=True):
     max_rows: int | None
     timeout_seconds: float
     width: int
+    threads: int
 
 
 class _Report(msgspec.Struct, frozen=True):
@@ -59,12 +62,14 @@ def write_answer(path: Path, statement: str, format_: Format, *, max_rows: int |
     nobody takes what is written does not count. Raises as `answering` does, and MemoryPipelineError where the process
     takes more than PROCESS_BYTES, or a table more than TABLE_BYTES.
     """
-    request = _Request(str(path), statement, format_, max_rows, timeout_seconds, terminal_width())
+    threads = min(os.cpu_count() or 1, MAX_THREADS)
+    request = _Request(str(path), statement, format_, max_rows, timeout_seconds, terminal_width(), threads)
     sys.stdout.flush()
     finished = subprocess.run(
         [sys.executable, "-P", "-c", _START, *sys.path],
         input=msgspec.json.encode(request),
         stderr=subprocess.PIPE,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # NumPy comes along, and would start a thread for each core
         check=False,
     )
     if finished.returncode == -signal.SIGALRM:
@@ -117,10 +122,11 @@ def _answer(request: _Request) -> bool:
                 max_rows=request.max_rows,
                 max_bytes=TABLE_BYTES,
                 timeout_seconds=None,
+                threads=request.threads,
             )
             write_result(result, "table", stream, width=request.width)
             return result.truncated
-        with answering(path, request.statement, timeout_seconds=None) as answer:
+        with answering(path, request.statement, timeout_seconds=None, threads=request.threads) as answer:
             first = FirstRows(answer.batches, request.max_rows)
             write_batches(answer.schema, first, request.format, stream)
             return first.truncated

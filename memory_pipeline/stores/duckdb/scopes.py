@@ -17,7 +17,9 @@ import msgspec
 from memory_pipeline.model.errors import ExportError
 from memory_pipeline.stores import lake
 from memory_pipeline.stores.duckdb.build import Scope, made_of
+from memory_pipeline.stores.duckdb.generations import Manifest
 from memory_pipeline.stores.duckdb.marts import PACKAGE
+from memory_pipeline.stores.duckdb.soundness import EXPORT_LAKE_FIRST
 from memory_pipeline.stores.sqlfiles import sql
 
 _MEMORY_LIMIT = "512MB"
@@ -29,6 +31,16 @@ def scope_digest(scope: Scope) -> str:
     return hashlib.sha256(f"tenant {scope.tenant}\n".encode() + key).hexdigest()
 
 
+def may_see(scope: Scope, manifest: Manifest) -> bool:
+    """Return whether a published file has what this scope allows; of one that an older version made, as far as it says.
+
+    That one says nothing of the key: its consumer had the file under any key before.
+    """
+    if manifest.scope:
+        return manifest.scope == scope_digest(scope)
+    return (manifest.tenant, manifest.masked) == (scope.tenant, scope.mask_key is not None)
+
+
 class LakeRows:
     """The rows of the lake by tenant, looked through once for all consumers. Use it within `lake.reading`."""
 
@@ -37,14 +49,23 @@ class LakeRows:
         self._made_of = msgspec.json.encode(made_of(manifest), order="sorted")
         self._tenants: dict[str, UUID] = {}
         self._digests: dict[UUID, bytes] = {}
+        self._knows_tenants = manifest is not None and "tenants" in manifest.tables
         slugs = {scope.tenant for scope in consumers if scope.tenant is not None}
         if slugs:
             self._read(lake_root, manifest, slugs)
 
     def tenant_id(self, scope: Scope) -> UUID | None:
-        """Return the id of the scope's tenant, None for all. Raises NoTenantError where the lake has no such tenant."""
+        """Return the id of the scope's tenant, None for all.
+
+        Raises NoTenantError where the lake has no such tenant, ExportError where it does not say who there is.
+        """
         if scope.tenant is None:
             return None
+        if not self._knows_tenants:
+            raise ExportError(
+                f"the lake has no tenants, so it is not known whose rows the file of tenant {scope.tenant!r} should "
+                f"have. {EXPORT_LAKE_FIRST}"
+            )
         if scope.tenant not in self._tenants:
             raise NoTenantError(
                 f"there is no tenant {scope.tenant!r} in the lake, so no file was made for it, and what there was is "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from memory_pipeline.model.errors import ExportError
 from memory_pipeline.stores.duckdb.marts import PACKAGE
 from memory_pipeline.stores.files import sha256_of
-from memory_pipeline.stores.lake import DIMENSIONS, LakeManifest
+from memory_pipeline.stores.lake import DIMENSIONS, TABLES, LakeManifest
 from memory_pipeline.stores.lake.manifest import days_not_exported
 from memory_pipeline.stores.lake.tables import day_of
 from memory_pipeline.stores.sqlfiles import sql
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 _READERS = 2  # digests are work for the processor, of which few cores are ours
 _TOLD = 5
 _SERVED = "The last export is still served."
+EXPORT_LAKE_FIRST = f"{_SERVED} Export the lake first: materialize lake_dimensions."
+
+
+def require_whole_lake(lake_root: Path, manifest: LakeManifest | None) -> None:
+    """Raise ExportError unless the lake has every table: one that it lacks would come out as one without rows."""
+    if manifest is None:
+        raise ExportError(f"there is no lake in {lake_root} (any more), so there are no rows. {EXPORT_LAKE_FIRST}")
+    missing = [table for table in TABLES if table not in manifest.tables]
+    if missing:
+        raise ExportError(f"the lake in {lake_root} lacks {', '.join(missing)}. {EXPORT_LAKE_FIRST}")
 
 
 def require_lake_files(lake_root: Path, manifest: LakeManifest, wanted: Mapping[str, Iterable[str]]) -> None:
@@ -47,21 +57,20 @@ def require_lake_files(lake_root: Path, manifest: LakeManifest, wanted: Mapping[
         )
 
 
+def require_lake_of_postgres(manifest: LakeManifest) -> None:
+    """Raise ExportError unless the lake has of every table and day the rows that Postgres counted when exporting it."""
+    _refuse([told for table in manifest.tables for told in _stated_otherwise(table, manifest)])
+
+
 def require_counts_of_postgres(connection: duckdb.DuckDBPyConnection, manifest: LakeManifest) -> None:
     """Raise ExportError unless every table has on every day the rows that Postgres counted when it was exported.
 
-    For a file with the rows of all tenants.
+    For a file with the rows of all tenants; for others there is `require_lake_of_postgres`.
     """
-    wrong = []
+    wrong: list[str] = []
     for table, entry in manifest.tables.items():
-        expected = _counted(table, manifest)
-        for name in sorted(expected.keys() | entry.files.keys()):
-            stated = entry.files[name].rows if name in entry.files else 0
-            if stated != expected.get(name, 0):
-                wrong.append(
-                    f"{_place(table, name)}: {stated} rows in the lake, Postgres counted {expected.get(name, 0)}"
-                )
-        counted = {day_of(name): rows for name, rows in expected.items()}
+        wrong += _stated_otherwise(table, manifest)
+        counted = {day_of(name): rows for name, rows in _counted(table, manifest).items()}
         found = _rows_by_day(connection, table)
         wrong += [
             f"{_on(table, day)}: {found.get(day, 0)} rows in the file, Postgres counted {counted.get(day, 0)} "
@@ -69,11 +78,7 @@ def require_counts_of_postgres(connection: duckdb.DuckDBPyConnection, manifest: 
             for day in sorted(found.keys() | counted.keys(), key=lambda one: one or date.min)
             if found.get(day, 0) != counted.get(day, 0)
         ]
-    if wrong:
-        raise ExportError(
-            f"the DuckDB file was refused: {_listed(wrong)}. {_SERVED} Delete the files of these days in the lake and "
-            "export again."
-        )
+    _refuse(wrong)
 
 
 def require_rows_of_lake(table: str, found: int, expected: int) -> None:
@@ -107,6 +112,23 @@ def require_sound(
         raise ExportError(
             f"the DuckDB file was refused: {'; '.join(problems)} (none expected). {_SERVED} If tables of the "
             "lake were exported one by one, export all of them together; else run `memory-pipeline audit`."
+        )
+
+
+def _stated_otherwise(table: str, manifest: LakeManifest) -> Iterator[str]:
+    """Give the files of a table whose rows, as the lake states them, are not those that Postgres counted."""
+    files, expected = manifest.tables[table].files, _counted(table, manifest)
+    for name in sorted(expected.keys() | files.keys()):
+        stated, counted = files[name].rows if name in files else 0, expected.get(name, 0)
+        if stated != counted:
+            yield f"{_place(table, name)}: {stated} rows in the lake, Postgres counted {counted}"
+
+
+def _refuse(wrong: Sequence[str]) -> None:
+    if wrong:
+        raise ExportError(
+            f"the DuckDB file was refused: {_listed(wrong)}. {_SERVED} Delete the files of these days in the lake and "
+            "export again."
         )
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import grp
+import json
 import os
 import shutil
 import stat
 from datetime import date
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from memory_pipeline.model.errors import ExportError
+from memory_pipeline.model.errors import ExportError, NoExportError
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.export import export_lake, publish
 from memory_pipeline.stores.duckdb.generations import generations, manifest_of, manifest_path
 from memory_pipeline.stores.duckdb.publish import Scope, current_export, publish_duckdb
+from memory_pipeline.stores.lake.manifest import read_manifest
 from memory_pipeline_tests.conftest import Database, fresh_database
 from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.export_sample import WINDOW, fill, rewrite
@@ -125,6 +128,94 @@ def test_a_consumer_whose_tenant_is_gone_keeps_nobody_else_from_a_new_file(lake_
     assert current_export(exports / "consumers/b-group") == first.consumers["b-group"].path
     assert current_export(exports / "consumers/z-good") != first.consumers["z-good"].path
     assert current_export(exports) != first.path
+
+
+def as_older_version(path: Path) -> None:
+    """Let the manifest beside a consumer's file be one of the versions that said nothing of its scope."""
+    said = json.loads(manifest_path(path).read_bytes())
+    for name in ("scope", "tenant_id", "rows_digest"):
+        del said[name]
+    manifest_path(path).chmod(0o640)
+    manifest_path(path).write_text(json.dumps(said), encoding="utf-8")
+
+
+def test_the_file_of_an_older_version_stays_served_until_there_is_a_new_one(lake_root: Path, tmp_path: Path) -> None:
+    exports, consumers = tmp_path / "exports", {"acme": ACME, "lab": Scope(mask_key=KEY), "moved": ACME}
+    first = publish_duckdb(lake_root, exports, 3, consumers).consumers
+    for report in first.values():
+        as_older_version(report.path)
+    consumers["moved"] = GLOBEX
+    whole = {path: path.read_bytes() for path in (lake_root / "facts").rglob("*.parquet")}
+    for path in whole:
+        path.write_bytes(b"no Parquet")
+    with pytest.raises(ExportError):
+        publish_duckdb(lake_root, exports, 3, consumers)
+    assert [current_export(first[name].path.parent) for name in ("acme", "lab")] == [
+        first[name].path for name in ("acme", "lab")
+    ]
+    assert not first["moved"].path.exists()
+    for path, content in whole.items():
+        path.write_bytes(content)
+    second = publish_duckdb(lake_root, exports, 3, consumers).consumers
+    for name, report in second.items():
+        assert generations(report.path.parent) == [report.path]
+        assert report.path != first[name].path
+
+
+def test_consumers_get_their_files_where_that_of_all_tenants_cannot_be_made(lake_root: Path, tmp_path: Path) -> None:
+    exports = tmp_path / "exports"
+    with pytest.raises(ExportError, match="there is no group 'no-such-group'"):
+        publish_duckdb(lake_root, exports, 3, {"acme": ACME}, group="no-such-group")
+    assert current_export(exports / "consumers/acme").is_file()
+    with pytest.raises(NoExportError):
+        current_export(exports)
+
+
+def test_a_tenants_file_is_not_made_of_a_lake_with_other_rows_than_postgres_counted(
+    lake_root: Path, tmp_path: Path
+) -> None:
+    manifest = read_manifest(lake_root)
+    assert manifest is not None
+    messages = manifest.tables["messages"]
+    counted = dict(messages.counted or {})
+    counted["day=2025-03-02/part-0.parquet"] += 1
+    tables = manifest.tables | {"messages": msgspec.structs.replace(messages, counted=counted)}
+    wrong = msgspec.structs.replace(manifest, tables=tables)
+    (lake_root / "manifest.json").write_bytes(msgspec.json.encode(wrong))
+    with pytest.raises(ExportError, match=r"acme: the DuckDB file was refused: .*8 rows in the lake, .* counted 9"):
+        publish_duckdb(lake_root, tmp_path / "exports", 3, {"acme": ACME})
+    with pytest.raises(NoExportError):
+        current_export(tmp_path / "exports/consumers/acme")
+
+
+@pytest.mark.parametrize("missing", [None, "messages", "tenants"])
+def test_where_the_lake_is_gone_everything_published_stays_served(
+    lake_root: Path, tmp_path: Path, missing: str | None
+) -> None:
+    exports, consumers = tmp_path / "exports", {"acme": ACME, "lab": Scope(mask_key=KEY)}
+    first = publish_duckdb(lake_root, exports, 3, consumers)
+    if missing is None:
+        shutil.rmtree(lake_root)
+    else:
+        manifest = read_manifest(lake_root)
+        assert manifest is not None
+        tables = {name: table for name, table in manifest.tables.items() if name != missing}
+        rest = msgspec.structs.replace(manifest, tables=tables)
+        (lake_root / "manifest.json").write_bytes(msgspec.json.encode(rest))
+    why = "there is no lake in" if missing is None else f"lacks {missing}"
+    with pytest.raises(ExportError, match=why) as refusal:
+        publish_duckdb(lake_root, exports, 3, consumers)
+    assert "materialize lake_dimensions" in str(refusal.value)
+    for report in (first, *first.consumers.values()):
+        assert generations(report.path.parent) == [report.path]
+        assert current_export(report.path.parent) == report.path
+
+
+def test_where_nothing_was_exported_yet_an_empty_file_is_published_again_and_again(tmp_path: Path) -> None:
+    reports = [publish_duckdb(tmp_path / "lake", tmp_path / "exports", 3, {"lab": Scope(mask_key=KEY)}) for _ in "ab"]
+    assert [one.published for one in reports] == [True, False]
+    with pytest.raises(ExportError, match=r"acme: the lake has no tenants"):
+        publish_duckdb(tmp_path / "lake", tmp_path / "exports", 3, {"acme": ACME})
 
 
 def test_a_tenant_is_told_nothing_of_other_tenants_and_has_a_new_file_for_its_own_changes_alone(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -24,6 +25,9 @@ from memory_pipeline_tests.local.host import Servers
 from memory_pipeline_tests.stores.export_sample import MESSAGES, WINDOW, fill
 
 ENDLESS = "SELECT range AS n FROM range(1000000000000)"
+
+
+THREADS = "SELECT current_setting('threads') AS t"
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +311,16 @@ def test_a_process_of_its_own_ends_at_the_time_out_whatever_duckdb_does(
 def test_a_process_of_its_own_stays_within_its_memory(published: Path, format_: Format, statement: str) -> None:
     with pytest.raises(MemoryPipelineError, match=r"more memory than it may have|takes more than 64 MiB"):
         write_answer(published, statement, format_, max_rows=None, timeout_seconds=60)
+
+
+def test_a_process_of_its_own_takes_no_more_threads_than_its_memory_has_room_for(
+    published: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    for cores, threads in ((256, 8), (3, 3)):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        for format_ in ("csv", "table"):
+            write_answer(published, THREADS, format_, max_rows=5, timeout_seconds=60)
+            assert str(threads).encode() in capfdbinary.readouterr().out.split()
 
 
 def test_a_process_of_its_own_refuses_with_the_same_sentence(published: Path) -> None:
