@@ -16,7 +16,7 @@ from memory_pipeline.settings import Settings
 from memory_pipeline.stores.duckdb.publish import ExportReport, Scope, publish_duckdb
 from memory_pipeline.stores.duckdb.traces import files_naming
 from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS, LEDGERS, LakeReport, exporting, require_table
-from memory_pipeline.stores.lake.manifest import statement_digest
+from memory_pipeline.stores.lake.manifest import read_manifest, statement_digest
 from memory_pipeline.stores.lake.pins import release_pins
 from memory_pipeline.stores.lake.publish import LakePublication, publish_lake
 from memory_pipeline.stores.permissions import allow, group_id
@@ -147,7 +147,8 @@ def forget_in_exports(
     """
     if not lake_root.exists() and not exports_root.exists() and settings.lake_url is None:
         return None
-    export_lake(pipeline_url, None, lake_root)
+    # Where the lake is gone, nothing says which days it had: all of them.
+    export_lake(pipeline_url, EVERY_DAY if read_manifest(lake_root) is None else None, lake_root)
     problems = []
     report = None
     try:

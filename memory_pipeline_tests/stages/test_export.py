@@ -225,6 +225,10 @@ def test_an_erased_user_is_in_no_file_that_is_kept(source: str, database: Databa
         assert user.bytes not in content, path
         assert b"ana@acme.example" not in content, path
         assert [word for word in words if word.encode() in content] == [], path
+    shutil.rmtree(lake)
+    again = forget_in_exports(settings, source, lake, exports, user)
+    assert again is not None
+    assert again.rows == report.rows
 
 
 def test_an_erased_user_is_in_no_object_of_the_published_lake(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,18 +45,16 @@ def tables_plot(title: str, rows: Mapping[str, int]) -> dg.MarkdownMetadataValue
 
 def activity_figure(path: Path) -> Figure:
     """Messages by day, a colour per tenant."""
-    title, found = "Messages by tenant", plots.activity(path)
-    if not found:
-        return charts.nothing_yet(title, "No messages have been exported yet.")
-    return charts.stacked_days(title, "messages per day", _series(found))
+    return _stacked(
+        "Messages by tenant", "messages per day", plots.activity(path), "No messages have been exported yet."
+    )
 
 
 def growth_figure(path: Path) -> Figure:
     """All memories up to each day, a colour per kind."""
-    title, found = "Memories by kind, all up to each day", plots.growth(path)
-    if not found:
-        return charts.nothing_yet(title, "No memories have been exported yet.")
-    return charts.stacked_days(title, "memories", _series(found))
+    return _stacked(
+        "Memories by kind, all up to each day", "memories", plots.growth(path), "No memories have been exported yet."
+    )
 
 
 def retention_figure(path: Path) -> Figure:
@@ -150,26 +148,33 @@ def catalogue_figure(path: Path) -> Figure:
 
 def users_figure(path: Path) -> Figure:
     """Users by day, a colour per number of messages."""
-    title, found = "Users by how many messages their conversations had", plots.users(path)
-    if not found:
-        return charts.nothing_yet(title, "No user has written yet.")
-    return charts.stacked_days(title, "users per day", _series(found))
+    return _stacked(
+        "Users by how many messages their conversations had",
+        "users per day",
+        plots.users(path),
+        "No user has written yet.",
+    )
 
 
 def hours_figure(path: Path) -> Figure:
     """Messages by day, a colour per quarter of the day."""
-    title, found = "Messages by the hour (UTC) at which they were sent", plots.hours(path)
-    if not found:
-        return charts.nothing_yet(title, "No messages have been exported yet.")
-    return charts.stacked_days(title, "messages per day", _series(found))
+    return _stacked(
+        "Messages by the hour (UTC) at which they were sent",
+        "messages per day",
+        plots.hours(path),
+        "No messages have been exported yet.",
+    )
 
 
 def topics_figure(path: Path) -> Figure:
     """How often facts named the top entities and topics, by week."""
-    title, found = "How often facts named the top entities and topics", plots.topics(path)
-    if not found:
-        return charts.nothing_yet(title, "No facts have been exported yet.")
-    return charts.stacked_days(title, "facts per week", _series(found), bar_days=7)
+    return _stacked(
+        "How often facts named the top entities and topics",
+        "facts per week",
+        plots.topics(path),
+        "No facts have been exported yet.",
+        bar_days=7,
+    )
 
 
 def calendar_figure(path: Path) -> Figure:
@@ -232,6 +237,13 @@ _FIGURES: dict[str, Callable[[Path], Figure]] = {
     "mart_hourly_activity": hours_figure,
     "dim_days": calendar_figure,
 }
+
+
+def _stacked(title: str, unit: str, found: Sequence[plots.DayCount], nothing_yet: str, *, bar_days: int = 1) -> Figure:
+    """Return counts by day, a colour per series; or the sentence where there are none."""
+    if not found:
+        return charts.nothing_yet(title, nothing_yet)
+    return charts.stacked_days(title, unit, _series(found), bar_days=bar_days)
 
 
 def _metadata(figure: Figure, name: str) -> dg.MarkdownMetadataValue:
