@@ -78,6 +78,7 @@ class Worker:
             # Loaded before the first job comes, not with it.
             self._leases = opening.enter_context(Leases(database, settings.worker_lease_ms / 1000))
             self._database_of_worker = database
+            self._redis = redis
             self._exports_root = pipeline.exports_root
             self._sample()
             opening.callback(self._forget)
@@ -171,6 +172,7 @@ class Worker:
 
     def _sample(self) -> None:
         metrics.jobs_in_work.set(self._leases.in_work)
+        self._redis.health()  # which says in the metrics whether it answers
         trouble = self._trouble()
         if trouble is None:
             with self._database_of_worker.transaction() as connection:

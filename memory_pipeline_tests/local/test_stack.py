@@ -164,7 +164,8 @@ def test_servers_die_with_a_killed_owner_and_the_next_command_finds_the_data(
     env = first.env()
     put(env)
     first.process.send_signal(number)
-    first.process.communicate()
+    _printed, complaints = first.process.communicate()
+    assert first.process.returncode == -number, complaints
     until(lambda: not processes_below(server_folder), "the servers end with their owner")
     assert not ports(env) & listening_ports()
     assert (server_folder / "home" / "run" / "stack.json").exists()

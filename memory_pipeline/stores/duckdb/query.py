@@ -196,6 +196,8 @@ def _connect(path: Path, threads: int | None = None) -> duckdb.DuckDBPyConnectio
         "autoload_known_extensions": "false",
         "python_enable_replacements": "false",
         "temp_directory": "",
+        # It would be drawn on standard output, into the answer.
+        "enable_progress_bar": "false",
         "memory_limit": MEMORY_LIMIT,
     }
     if threads is not None:

@@ -382,3 +382,7 @@ def test_hours_are_those_of_utc_and_add_up_to_the_messages(published: Path) -> N
     said = "SELECT day, slug, hour(sent_at), count(*), count(*) FILTER (role = 'user') FROM messages"
     said += " JOIN tenants USING (tenant_id) GROUP BY ALL ORDER BY ALL"
     assert query(published, hours).rows == query(published, said).rows
+
+
+def test_no_progress_bar_is_drawn_into_an_answer(published: Path) -> None:
+    assert query(published, "SELECT current_setting('enable_progress_bar')").rows == [(False,)]
