@@ -196,8 +196,6 @@ def _connect(path: Path, threads: int | None = None) -> duckdb.DuckDBPyConnectio
         "autoload_known_extensions": "false",
         "python_enable_replacements": "false",
         "temp_directory": "",
-        # It would be drawn on standard output, into the answer.
-        "enable_progress_bar": "false",
         "memory_limit": MEMORY_LIMIT,
     }
     if threads is not None:
@@ -207,6 +205,8 @@ def _connect(path: Path, threads: int | None = None) -> duckdb.DuckDBPyConnectio
         connection = duckdb.connect(str(path.resolve()), read_only=True, config=config)
         if not connection.execute("SELECT current_setting('lock_configuration')").fetchall()[0][0]:
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            # DuckDB takes `python -c` for a terminal, and would draw it on standard output, into the answer.
+            connection.execute("SET SESSION enable_progress_bar = false")
             # Without external access DuckDB still opens the database's own file, and its .wal, for whatever statement
             # asks, for writing too. It has them open by now and needs no other.
             connection.execute("SET GLOBAL disabled_filesystems = 'LocalFileSystem'")

@@ -384,5 +384,7 @@ def test_hours_are_those_of_utc_and_add_up_to_the_messages(published: Path) -> N
     assert query(published, hours).rows == query(published, said).rows
 
 
-def test_no_progress_bar_is_drawn_into_an_answer(published: Path) -> None:
-    assert query(published, "SELECT current_setting('enable_progress_bar')").rows == [(False,)]
+def test_no_progress_bar_is_drawn_into_an_answer(published: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    statement = "SELECT current_setting('enable_progress_bar') AS drawn"
+    write_answer(published, statement, "csv", max_rows=None, timeout_seconds=60)
+    assert capfdbinary.readouterr().out.split() == [b"drawn", b"False"]
