@@ -238,6 +238,7 @@ def workers_below(pid: int) -> list[int]:
     return [child for child in descendants(pid) if "worker" in command_of(child)]
 
 
+@pytest.mark.nightly
 def test_up_serves_the_ui_starts_its_worker_anew_and_ctrl_c_leaves_no_process(demo_home: Path) -> None:
     port = free_port()
     log = demo_home / "up.log"

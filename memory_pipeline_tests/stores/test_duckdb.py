@@ -285,6 +285,7 @@ def test_a_damaged_last_file_is_not_built_upon(lake_root: Path, exports: Path, t
     assert_served(exports, report, MESSAGES + 1)
 
 
+@pytest.mark.nightly
 @settings(deadline=None, max_examples=15)
 @given(steps=st.lists(st.sampled_from(["add", "change", "nothing"]), min_size=1, max_size=4))
 def test_whatever_happened_in_between_the_content_is_that_of_a_file_built_whole(
