@@ -6,6 +6,7 @@ Prints the variables as one JSON line when it has the stack, then waits for a li
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from memory_pipeline.settings import load_settings
 
 
 def main(home: str, prepare_log: str | None = None) -> None:
+    # Tests that run in the background are started with SIGINT ignored, Dagster then gives SIGTERM the same handler, and
+    # a child inherits that.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     def prepare(env: dict[str, str]) -> None:
         if prepare_log is not None:
             with open(prepare_log, "a", encoding="utf-8") as log:
