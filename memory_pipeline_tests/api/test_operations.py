@@ -277,6 +277,7 @@ def test_postgres_that_goes_away_between_two_questions_of_health_is_told(
 # -- cache statistics and metrics --
 
 
+@pytest.mark.nightly
 def test_cache_statistics_count_reads(stack: ApiStack, ana: Person) -> None:
     conversation_id = post(stack, ana, "cached").json()["messages"][0]["conversation_id"]
 

@@ -378,11 +378,13 @@ def test_the_overview_names_every_table_with_its_rows(busy: Path) -> None:
     assert_readable(charts.png_of(figure))
 
 
+@pytest.mark.nightly
 def test_every_plot_is_small_and_readable(busy: Path) -> None:
     for figure in FIGURES:
         assert_readable(charts.png_of(figure(busy)))
 
 
+@pytest.mark.nightly
 def test_an_export_of_nothing_has_plots_that_say_so(servers: Servers, migrated_template: str, tmp_path: Path) -> None:
     with fresh_database(servers, migrated_template) as fresh:
         export_lake(fresh.pipeline_url, MANY, tmp_path / "lake")

@@ -244,6 +244,7 @@ def test_stale_state_that_names_living_processes_is_not_believed_and_they_are_no
         bystander.kill()
 
 
+@pytest.mark.nightly
 def test_a_failed_start_names_the_reason_and_leaves_nothing(server_folder: Path) -> None:
     home = server_folder / "home"
     (home / "postgres").mkdir(parents=True)

@@ -298,6 +298,7 @@ def test_running_twice_leaves_every_store_as_it_was_to_the_last_byte(stores: Sto
     assert stores.findings() == []
 
 
+@pytest.mark.nightly
 def test_days_in_any_order_end_in_the_same_state(stores: Stores) -> None:
     expected = run_once(stores)
     stores.empty()

@@ -220,6 +220,7 @@ def test_a_job_whose_worker_never_answered_comes_alone(bench: Bench) -> None:
         assert [claim.key] in recorder.batches
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("timeouts", [{"worker_job_timeout_ms": 200}, {"worker_job_timeouts_ms": {"index": 200}}])
 def test_a_job_over_the_time_out_of_its_type_goes_to_another_worker(bench: Bench, timeouts: dict[str, Any]) -> None:
     gate = Gate()
