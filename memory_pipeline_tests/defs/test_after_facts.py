@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
@@ -174,8 +175,10 @@ def test_an_export_that_failed_is_asked_for_again_after_growing_pauses_until_one
     requests, _reason, _events, cursor = tick(quick, NAME, "0")
     keys = {requests[0].run_key}
     for pause in (INTERVAL, 2 * INTERVAL, 4 * INTERVAL, 3600, 3600):
+        began = time.monotonic()
         quick.report_run_failed(started(quick))
-        clock[0] = timedelta(seconds=pause - 60)  # runs begin by the real clock, which goes on
+        # Runs begin by the real clock, which goes on meanwhile.
+        clock[0] = timedelta(seconds=pause - 10 - (time.monotonic() - began))
         assert asked(quick, cursor)[0] == []
         clock[0] = timedelta(seconds=pause + 1)
         requests, _reason, _events, cursor = tick(quick, NAME, cursor)
