@@ -20,7 +20,7 @@ from memory_pipeline.commands import querying
 from memory_pipeline.model.errors import ForbiddenError
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores.duckdb import overview
-from memory_pipeline.stores.duckdb.build import read_in_fresh_process
+from memory_pipeline.stores.duckdb.fresh_reader import read_in_fresh_process
 from memory_pipeline.stores.duckdb.generations import TableSummary, current_export, generations, prune, switch
 from memory_pipeline.stores.duckdb.overview import published_files, tenant_export, verify_exports
 from memory_pipeline.stores.duckdb.publish import LOCK, Scope, publish_duckdb

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from memory_pipeline.model.errors import ExportError, ForbiddenError, NotFoundError
-from memory_pipeline.stores.duckdb.build import read_in_fresh_process
+from memory_pipeline.stores.duckdb.fresh_reader import read_in_fresh_process
 from memory_pipeline.stores.duckdb.generations import current_export, generations, manifest_of, prune
 from memory_pipeline.stores.duckdb.publish import CONSUMERS, LOCK
 from memory_pipeline.stores.files import locked
