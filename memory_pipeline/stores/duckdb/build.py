@@ -101,12 +101,13 @@ def build(
             if manifest is not None and table in manifest.tables:
                 whole = manifest.tables[table].rows
                 require_rows_of_lake(table, loaded, whole if tenant is None else _rows_of(connection, paths, tenant))
-        if manifest is not None and tenant is None:
-            require_counts_of_postgres(connection, manifest)
-        elif manifest is not None:
-            require_lake_of_postgres(manifest)  # of which this file has the tenant's rows, as was just counted
-        require_sound(connection, manifest, None)
-        _make_marts(connection, marts())
+        with _written_out(path):
+            if manifest is not None and tenant is None:
+                require_counts_of_postgres(connection, manifest)
+            elif manifest is not None:
+                require_lake_of_postgres(manifest)  # of which this file has the tenant's rows, as was just counted
+            require_sound(connection, manifest, None)
+            _make_marts(connection, marts())
         looked_at.result()
         _commit(connection)
         return msgspec.convert(verify.read_tables(connection), dict[str, TableSummary])
@@ -149,7 +150,7 @@ def build_from(
         require_counts_of_postgres(connection, manifest)
         require_sound(connection, manifest, sorted(changed_days))
         again = affected(set(changes))
-        _make_marts(connection, again)
+        _make_marts_again(connection, again, set(changes), sorted(changed_days))
         _commit(connection)
         made = verify.read_tables(connection, [mart.name for mart in again])
         return tables | msgspec.convert(made, dict[str, TableSummary])
@@ -176,7 +177,7 @@ def _lake_files_looked_at(
 
 @contextmanager
 def _written_out(path: Path) -> Iterator[None]:
-    """Meanwhile let the disk have what was just copied; the checkpoint would wait for all of it."""
+    """Meanwhile let the disk have what was written so far; the checkpoint would wait for all of it."""
     with ThreadPoolExecutor(1, thread_name_prefix="copy-flush") as thread:
         flushed = thread.submit(flush, path)
         yield
@@ -207,6 +208,22 @@ def _commit(connection: duckdb.DuckDBPyConnection) -> None:
 def _make_marts(connection: duckdb.DuckDBPyConnection, chosen: Sequence[Mart]) -> None:
     for mart in chosen:
         connection.execute(mart.statement)
+
+
+def _make_marts_again(
+    connection: duckdb.DuckDBPyConnection, again: Sequence[Mart], changed: set[str], days: Sequence[date]
+) -> None:
+    """Make marts anew: by day those that can be and whose dimensions are unchanged, then the others whole."""
+    apart = {*(changed & set(lake.DIMENSIONS)), *(mart.name for mart in again)}
+    by_day = [mart for mart in again if mart.by_day and not mart.reads & apart]
+    if by_day:
+        connection.execute("SET VARIABLE changed_days = $days::DATE[]", {"days": days})
+        connection.execute(sql(PACKAGE, "changed_days"))
+        for mart in by_day:
+            connection.execute(sql(PACKAGE, f"drop_{mart.name}"), {"days": days})
+            connection.sql(mart.query).insert_into(mart.name)
+        connection.execute(sql(PACKAGE, "changed_days_end"))
+    _make_marts(connection, [mart for mart in again if mart not in by_day])
 
 
 def _load(
