@@ -17,12 +17,13 @@ import msgspec
 from rich.markup import escape
 
 from memory_pipeline.commands.output import err, number, out, print_json, table
-from memory_pipeline.commands.session import project_root, running_stack, unprepared_stack
+from memory_pipeline.commands.session import project_root, running_stack, scratch_stack, unprepared_stack
+from memory_pipeline.local.accounts import home_of
 from memory_pipeline.local.dagster_dev import DagsterDev
 from memory_pipeline.local.own_servers import ApiServer, WorkerServer
 from memory_pipeline.local.restarts import Restarts
 from memory_pipeline.local.stack import running_stack as find_running_stack
-from memory_pipeline.local.stack import settings_with
+from memory_pipeline.local.stack import settings_with, stores_missing
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, WiringError
 from memory_pipeline.model.jobs import JOB_TYPES
 from memory_pipeline.serving.wiring import wired
@@ -57,7 +58,7 @@ def env_command() -> int:
 
 def migrate_command(*, check: bool) -> int:
     """Apply the migrations with the admin's connection, or only compare."""
-    with unprepared_stack() as settings:
+    with unprepared_stack(make_home=not check) as settings:
         return _migrate(settings.postgres_admin_url, check)
 
 
@@ -121,13 +122,17 @@ def _checks() -> Iterator[Check]:
     except SettingsError as error:
         yield Check("settings", False, str(error))
         return
-    yield Check("settings", True, f"home {settings.home}, partitions from {settings.partition_start}")
+    yield Check("settings", True, f"partitions from {settings.partition_start}")
+    home = home_of(settings.home)
+    there = home.is_dir() and stores_missing(settings) is None
+    untried = f"{home} has no memory yet (`memory-pipeline import`, `up` or `demo` makes one): tried elsewhere below"
+    yield Check("home", True, str(home) if there else untried)
     free = shutil.disk_usage(_existing_parent(settings.home)).free
     yield Check(
         "disk", free > 2**30, f"{free / 2**30:.1f} GiB free" + ("" if free > 2**30 else "; free at least 1 GiB")
     )
     try:
-        with running_stack() as stack:
+        with running_stack(make_home=True) if there else scratch_stack("memory-doctor-") as stack:
             yield from _store_checks(stack)
     except MemoryPipelineError as error:
         yield Check("stores", False, str(error))
@@ -200,7 +205,7 @@ def up_command() -> int:
     from memory_pipeline.local.issuer import ensure_development_issuer
 
     stop = threading.Event()
-    with _set_on_signals(stop), running_stack() as settings, contextlib.ExitStack() as stops:
+    with _set_on_signals(stop), running_stack(make_home=True) as settings, contextlib.ExitStack() as stops:
         _end_runs_of_before()
         if settings.issuers_file is None:
             ensure_development_issuer(settings.home)
