@@ -50,7 +50,7 @@ def export_list_command(*, json: bool) -> int:
 
 
 def _show(title: str, served: Path | str, generations: list[tuple[PublishedFile | PublishedGeneration, str]]) -> None:
-    """Print the generations of one file or lake, newest first, each with where it is; `served` is where readers look."""
+    """Print the generations of one file or lake, newest first, each with its place; `served` is where readers look."""
     out.print(f"\n{title}\nopen {served}", markup=False, highlight=False, soft_wrap=True)
     print_rows(
         ("generation", "served", "messages", "all rows", "MiB", "as of (UTC)"),
