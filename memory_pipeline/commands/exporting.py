@@ -97,7 +97,10 @@ def _verify_lake(lake: Path) -> list[str]:
 def export_prune_command(keep: int | None, *, json: bool) -> int:
     """Remove old generations of every file, never the one that is served."""
     settings = load_settings()
-    removed = prune_exports(exports_folder(settings), keep if keep is not None else settings.export_generations)
+    exports = exports_folder(settings)
+    if not exports.is_dir():
+        raise no_export_in(exports)
+    removed = prune_exports(exports, keep if keep is not None else settings.export_generations)
     if json:
         print_json({"removed": [str(path) for path in removed]})
         return 0

@@ -24,7 +24,7 @@ from memory_pipeline.local.own_servers import ApiServer, WorkerServer
 from memory_pipeline.local.restarts import Restarts
 from memory_pipeline.local.stack import running_stack as find_running_stack
 from memory_pipeline.local.stack import settings_with, stores_missing
-from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, WiringError
+from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError, SettingsError, WiringError
 from memory_pipeline.model.jobs import JOB_TYPES
 from memory_pipeline.serving.wiring import wired
 from memory_pipeline.settings import Settings, load_settings
@@ -48,9 +48,10 @@ class Check(msgspec.Struct, frozen=True):
 
 def env_command() -> int:
     """Print `export` lines of the stack that is up."""
-    state = find_running_stack(load_settings())
+    settings = load_settings()
+    state = find_running_stack(settings)
     if state is None:
-        raise MemoryPipelineError("no stack is up on this home; start one with `memory-pipeline up`.")
+        raise _no_stack_up(settings)
     for name, value in sorted(state.env.items()):
         print(f"export {name}={shlex.quote(value)}")
     return 0
@@ -280,7 +281,16 @@ def _settings_of_what_runs() -> Settings:
     """The settings as they are where they name stores; else with those of the stack that is up."""
     settings = load_settings()
     state = find_running_stack(settings) if settings.postgres_app_url is None else None
+    if state is None and settings.postgres_app_url is None and settings.postgres_pipeline_url is None:
+        raise _no_stack_up(settings)
     return settings_with(settings, state.env) if state is not None else settings
+
+
+def _no_stack_up(settings: Settings) -> MemoryPipelineError:
+    return NotFoundError(
+        f"no stack is up on {home_of(settings.home)}: start one there with `memory-pipeline up`. If yours is elsewhere, "
+        "name it: MEMORY_HOME=/path/to/.memory; servers of your own are named by the MEMORY_*_URL settings."
+    )
 
 
 def _end_runs_of_before() -> None:

@@ -174,8 +174,8 @@ def _given_stores(settings: Settings) -> dict[str, str] | None:
 def no_stores_at(home: Path) -> NotFoundError:
     """What to say where a command looks for stores that nobody made."""
     return NotFoundError(
-        f"there is no memory in {home}, and only `memory-pipeline import`, `up` and `demo` make one. If yours is "
-        "elsewhere, run this in the folder where you made it, or name it: MEMORY_HOME=/path/to/.memory."
+        f"there is no memory in {home}: `memory-pipeline import`, `up` or `demo` makes one. If yours is elsewhere, run "
+        "this in the folder where you made it, or name it: MEMORY_HOME=/path/to/.memory."
     )
 
 

@@ -71,8 +71,6 @@ def verify_exports(exports_root: Path) -> list[str]:
 def prune_exports(exports_root: Path, generations_kept: int) -> list[Path]:
     """Remove all but the newest generations of every file, never one that is served; return those removed."""
     removed: list[Path] = []
-    if not exports_root.is_dir():
-        return removed
     with locked(exports_root / LOCK):
         for _, folder in _folders(exports_root):
             if generations(folder):
