@@ -23,7 +23,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 code, pre { font: 14px/1.45 ui-monospace, monospace }
 pre { background: var(--soft); padding: .7rem 1rem; overflow-x: auto; border-radius: 6px }
-a { color: var(--key) } h2 { margin-top: 2.5rem } h2::first-letter { text-transform: uppercase } h4 { margin: 1rem 0 .3rem }
+a { color: var(--key) } h2 { margin-top: 2.5rem } h2::first-letter { text-transform: uppercase }
+h4 { margin: 1rem 0 .3rem }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0; padding: .5rem 1rem }
 summary { cursor: pointer } summary b { display: inline-block; min-width: 4.2rem; color: var(--key) }
 summary span { opacity: .75; float: right; font-size: .9rem }
@@ -118,15 +119,12 @@ def _operation(document: Schema, method: str, path: str, operation: Schema, serv
     parts += ["<h4>Example</h4>", f"<pre>{escape(_curl(document, method, path, operation, body, server))}</pre>"]
     shown: list[Schema] = []
     for status, response in sorted(operation["responses"].items()):
-        schema = next(iter(response.get("content", {}).values()), {}).get("schema")
+        forms: list[Schema] = [one["schema"] for one in response.get("content", {}).values() if "schema" in one]
         if status < "300":
             said = response["description"]
             parts.append(f"<h4>Answer {status}</h4>{'' if said == _UNTOLD else _text(said)}")
-            if schema in shown:
-                parts.append("<p>In the same form.</p>")
-            elif schema:
-                parts.append(_form(document, schema))
-                shown.append(schema)
+            parts += ["<p>In the same form.</p>" if form in shown else _form(document, form) for form in forms]
+            shown += forms
     refusals = {status: one["description"] for status, one in sorted(operation["responses"].items()) if status >= "300"}
     told = "; ".join(f"<code>{status}</code> {escape(text)}" for status, text in refusals.items())
     parts.append(f"<h4>Refusals</h4><p>{told}</p>")

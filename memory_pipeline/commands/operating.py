@@ -288,8 +288,8 @@ def _settings_of_what_runs() -> Settings:
 
 def _no_stack_up(settings: Settings) -> MemoryPipelineError:
     return NotFoundError(
-        f"no stack is up on {home_of(settings.home)}: start one there with `memory-pipeline up`. If yours is elsewhere, "
-        "name it: MEMORY_HOME=/path/to/.memory; servers of your own are named by the MEMORY_*_URL settings."
+        f"no stack is up on {home_of(settings.home)}: start one there with `memory-pipeline up`. If yours is "
+        "elsewhere, name it: MEMORY_HOME=/path/to/.memory; servers of your own are named by the MEMORY_*_URL settings."
     )
 
 
