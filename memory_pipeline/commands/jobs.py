@@ -51,7 +51,7 @@ def list_command(states: Sequence[JobState] | None, error_class: str | None, lim
     if jobs:
         _show(jobs, now)
     elif states == UNFINISHED and error_class is None:
-        out.print("nothing waits and nothing failed; `jobs list --all` shows what was done last", highlight=False)
+        out.print("no job waits and none failed; `jobs list --all` shows what was done last", highlight=False)
     elif states is not None or error_class is not None:
         kind = " or ".join(states or ("such",))
         out.print(f"no {kind} jobs" + (f" of class {error_class}" if error_class else ""), markup=False)

@@ -41,7 +41,7 @@ def ledger(database: Urls) -> Iterator[Ledger]:
 
 
 def test_what_is_not_done_is_listed_the_dead_first_and_what_is_done_on_request(run: Run, ledger: Ledger) -> None:
-    assert "nothing waits and nothing failed" in run("jobs", "list")
+    assert "no job waits and none failed" in run("jobs", "list")
     dead, done, waiting = ledger.add(3, job_type="enrich_and_embed")
     ledger.fail(ledger.claim_keys([dead]), retry=False, text="no luck\n\x1b[31mat all")
     ledger.finish(ledger.claim_keys([done]))
