@@ -33,7 +33,8 @@ _RECALLS = """
 INSERT INTO memory_access_log (tenant_id, user_id, accessed_at, correlation_id, what, channel, query_hash, memory_ids,
                                turns, degraded_parts, from_cache, milliseconds)
 SELECT tenant_id, user_id, %(day)s + n * interval '1 minute', gen_random_uuid(), 'recall', 'api',
-       sha256(n::text::bytea), ARRAY(SELECT memory_id FROM memories m WHERE m.user_id = u.user_id ORDER BY 1 LIMIT n), 2, '{}', n = 2, n * 1.5
+       sha256(n::text::bytea),
+       ARRAY(SELECT memory_id FROM memories m WHERE m.user_id = u.user_id ORDER BY 1 LIMIT n), 2, '{}', n = 2, n * 1.5
 FROM users u, generate_series(0, 3) n
 """
 _COSTS = """
