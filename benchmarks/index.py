@@ -74,7 +74,8 @@ def prepared_batches(database: Database, dimension: int, batch_rows: int) -> lis
     import numpy as np
 
     from memory_pipeline.model.ids import vector_id
-    from memory_pipeline.stores.postgres.index import FIRST_KEY, Generation, due_keys, due_vectors
+    from memory_pipeline.stores.postgres.index import FIRST_KEY, due_keys, due_vectors
+    from memory_pipeline.stores.postgres.index_generations import Generation
 
     batches: list[VectorBatch] = []
     with database.transaction() as connection:

@@ -22,7 +22,7 @@ from memory_pipeline.model.usage import UsageMeter
 from memory_pipeline.providers.base import Embedder, embed_texts
 from memory_pipeline.serving.fusion import Candidate, fuse
 from memory_pipeline.stores.postgres.database import Connection, Database
-from memory_pipeline.stores.postgres.index import live_generation
+from memory_pipeline.stores.postgres.index_generations import live_generation
 from memory_pipeline.stores.postgres.messages import ConversationTurn, last_turns
 from memory_pipeline.stores.postgres.search import (
     FoundMemory,

@@ -28,9 +28,10 @@ from memory_pipeline.stores.postgres.audits import (
     unembedded_of,
 )
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import Generation, live_generation, writer_lock
+from memory_pipeline.stores.postgres.index_generations import Generation, live_generation
 from memory_pipeline.stores.postgres.planner import inform_planner
 from memory_pipeline.stores.postgres.tenants import all_tenants
+from memory_pipeline.stores.postgres.writer_lock import writer_lock
 
 LISTED_FINDINGS = 100
 """Findings listed per problem and tenant; all are counted."""

@@ -19,8 +19,9 @@ from memory_pipeline.stages.indexer import Indexer, RecoveryUnfinishedError, Ten
 from memory_pipeline.stores.chroma import ChromaFailingError, ChromaStore
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.due import MemoryKey, keys_of, named_and_facts
-from memory_pipeline.stores.postgres.index import Scope, WriterBusyError, tenants_of_named, tenants_to_index
+from memory_pipeline.stores.postgres.index import Scope, tenants_of_named, tenants_to_index
 from memory_pipeline.stores.postgres.planner import inform_planner
+from memory_pipeline.stores.postgres.writer_lock import WriterBusyError
 
 Documents = Literal["full", "none"]
 

@@ -24,24 +24,24 @@ from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.index import (
     DueVector,
     EntryKey,
-    Generation,
-    Purpose,
     Scope,
-    State,
-    WriterLock,
     count_entries,
     forget_entries,
-    generations,
     gone_entries,
-    insert_generation,
-    live_generation,
     mark_entries,
     other_days,
-    retire_generation,
     surplus_entries,
-    switch_live,
-    writer_lock,
 )
+from memory_pipeline.stores.postgres.index_generations import (
+    Generation,
+    State,
+    generations,
+    insert_generation,
+    live_generation,
+    retire_generation,
+    switch_live,
+)
+from memory_pipeline.stores.postgres.writer_lock import Purpose, WriterLock, writer_lock
 
 _EVERY_DAY = DayWindow(date.min, date.max)
 _WINDOW_WAIT_SECONDS = 600.0

@@ -26,7 +26,7 @@ from memory_pipeline.settings import Settings
 from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stores.chroma import ChromaStore, VectorBatch, VectorMetadata
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import live_generation
+from memory_pipeline.stores.postgres.index_generations import live_generation
 from memory_pipeline.stores.postgres.search import Scope, find_hits, turn_signals
 from memory_pipeline.stores.postgres.tenants import User, ensure_tenant, find_user
 from memory_pipeline_tests.stages.support import embed, enrich

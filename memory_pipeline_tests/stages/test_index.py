@@ -30,15 +30,10 @@ from memory_pipeline.stages.index import IndexFailedError, IndexReport, index_me
 from memory_pipeline.stages.indexer import TenantIndexReport
 from memory_pipeline.stores.chroma import ChromaFailingError, ChromaStore, VectorEntry
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import (
-    Generation,
-    Purpose,
-    WriterLock,
-    announce_entries,
-    live_generation,
-    writer_lock,
-)
+from memory_pipeline.stores.postgres.index import announce_entries
+from memory_pipeline.stores.postgres.index_generations import Generation, live_generation
 from memory_pipeline.stores.postgres.tenants import ensure_tenant, ensure_user
+from memory_pipeline.stores.postgres.writer_lock import Purpose, WriterLock, writer_lock
 from memory_pipeline_tests.faults.chroma_proxy import ChromaProxy, failing_for, refusing
 
 Stored = Callable[[UUID], dict[str, Any]]
