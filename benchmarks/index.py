@@ -25,7 +25,7 @@ from uuid import UUID
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stages.index import BATCH_ROWS, index_memories
 from memory_pipeline.stages.vector_payload import memory_document, vector_metadata
-from memory_pipeline.stores.chroma import ChromaStore, VectorBatch
+from memory_pipeline.stores.chroma.store import ChromaStore, VectorBatch
 from memory_pipeline.stores.postgres.database import Database
 
 _MODEL = "random"

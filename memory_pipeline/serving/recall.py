@@ -39,7 +39,7 @@ from memory_pipeline.stores.postgres.search import (
 from memory_pipeline.stores.postgres.tenants import User
 
 if TYPE_CHECKING:
-    from memory_pipeline.stores.chroma import ChromaStore
+    from memory_pipeline.stores.chroma.store import ChromaStore
 
 CANDIDATES = 200
 """How many memories the vector index suggests, and how many full text does."""

@@ -18,7 +18,8 @@ import numpy as np
 from memory_pipeline.model.digests import BUCKETS, BucketDigest, IndexedVector
 from memory_pipeline.model.ids import bucket_of
 from memory_pipeline.model.window import Progress, no_progress
-from memory_pipeline.stores.chroma import ChromaStore, CollectionLostError
+from memory_pipeline.stores.chroma.connection import CollectionLostError
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.audits import (
     Finding,
     expected_vectors,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
-from memory_pipeline.stores.chroma import ChromaStore, CollectionLostError
+from memory_pipeline.stores.chroma.connection import CollectionLostError
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.index import count_entries
 from memory_pipeline.stores.postgres.index_generations import live_generation

@@ -19,7 +19,8 @@ from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableEr
 from memory_pipeline.model.window import DayWindow, Progress
 from memory_pipeline.stages.vector_payload import memory_document, vector_metadata
 from memory_pipeline.stages.vector_reader import PageReader
-from memory_pipeline.stores.chroma import ChromaRefusedError, ChromaStore, CollectionLostError, VectorBatch
+from memory_pipeline.stores.chroma.connection import ChromaRefusedError, CollectionLostError
+from memory_pipeline.stores.chroma.store import ChromaStore, VectorBatch
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.index import (
     DueVector,

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.window import DayWindow
-from memory_pipeline.stores.chroma import ChromaStore
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.index import (
     FIRST_KEY,

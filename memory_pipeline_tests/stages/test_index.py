@@ -28,7 +28,8 @@ from memory_pipeline.settings import Settings
 from memory_pipeline.stages import indexer, vector_reader
 from memory_pipeline.stages.index import IndexFailedError, IndexReport, index_memories, rebuild_index
 from memory_pipeline.stages.indexer import TenantIndexReport
-from memory_pipeline.stores.chroma import ChromaFailingError, ChromaStore, VectorEntry
+from memory_pipeline.stores.chroma.connection import ChromaFailingError
+from memory_pipeline.stores.chroma.store import ChromaStore, VectorEntry
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.index import announce_entries
 from memory_pipeline.stores.postgres.index_generations import Generation, live_generation
