@@ -15,7 +15,8 @@ import msgspec
 
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.window import DayWindow, Progress, Selection, no_progress
-from memory_pipeline.stages.indexer import Indexer, RecoveryUnfinishedError, TenantIndexReport
+from memory_pipeline.stages.indexer import Indexer
+from memory_pipeline.stages.vector_writer import RecoveryUnfinishedError, TenantIndexReport
 from memory_pipeline.stores.chroma.connection import ChromaFailingError
 from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.database import Database
