@@ -29,8 +29,9 @@ from memory_pipeline.serving.gauges import SAMPLE_SECONDS, sample_gauges
 from memory_pipeline.serving.health import CacheReport, HealthReport, Remembered
 from memory_pipeline.serving.health_checks import HealthChecks
 from memory_pipeline.serving.issuers import load_issuers
-from memory_pipeline.serving.messages import MessageOwner, NewMessage, TakenMessage
+from memory_pipeline.serving.messages import MessageOwner, TakenMessage
 from memory_pipeline.serving.permissions import require_permission
+from memory_pipeline.serving.posted_messages import NewMessage, prepare
 from memory_pipeline.serving.replayer import Replayer
 from memory_pipeline.serving.retention import forget_old_records
 from memory_pipeline.serving.sessions import Sessions
@@ -174,7 +175,7 @@ class Services:
             partition_start=self.settings.partition_start,
             max_message_bytes=self.settings.max_message_bytes,
         )
-        prepared = messages.prepare(principal.user_id, posted, limits, now)
+        prepared = prepare(principal.user_id, posted, limits, now)
         owner = MessageOwner.of(principal)
         try:
             written = self._write(owner, prepared, principal.actor, correlation_id, principal)
