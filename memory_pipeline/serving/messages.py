@@ -5,7 +5,6 @@ Posting a message again changes nothing and answers the same; another message un
 
 from __future__ import annotations
 
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from memory_pipeline.logs import places_of
 from memory_pipeline.model import ids
 from memory_pipeline.model.errors import (
     BusyError,
@@ -216,8 +216,7 @@ def ingest_block(
     except MemoryPipelineError as error:
         log.error("memories_left_pending", memories=len(named), error=type(error).__name__, message=str(error))
     except Exception as error:  # noqa: BLE001 - the messages are stored, whatever a plugin raises
-        places = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-        log.error("memories_left_pending", memories=len(named), error=type(error).__name__, places=places[-4:])
+        log.error("memories_left_pending", memories=len(named), error=places_of(error))
     return written
 
 
