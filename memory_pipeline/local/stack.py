@@ -195,7 +195,7 @@ def _lock(descriptor: int, kind: int) -> bool:
     """Try to take a flock without waiting; whether it was had."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except BlockingIOError:  # somebody else has it
         return False
     return True
 

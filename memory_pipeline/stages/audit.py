@@ -18,7 +18,8 @@ import numpy as np
 from memory_pipeline.model.digests import BUCKETS, BucketDigest, IndexedVector
 from memory_pipeline.model.ids import bucket_of
 from memory_pipeline.model.window import Progress, no_progress
-from memory_pipeline.stores.chroma import ChromaStore, CollectionLostError
+from memory_pipeline.stores.chroma.connection import CollectionLostError
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.audits import (
     Finding,
     expected_vectors,
@@ -28,9 +29,10 @@ from memory_pipeline.stores.postgres.audits import (
     unembedded_of,
 )
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import Generation, live_generation, writer_lock
+from memory_pipeline.stores.postgres.index_generations import Generation, live_generation
 from memory_pipeline.stores.postgres.planner import inform_planner
 from memory_pipeline.stores.postgres.tenants import all_tenants
+from memory_pipeline.stores.postgres.writer_lock import writer_lock
 
 LISTED_FINDINGS = 100
 """Findings listed per problem and tenant; all are counted."""

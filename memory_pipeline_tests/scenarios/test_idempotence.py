@@ -31,7 +31,7 @@ from memory_pipeline.stages.audit import audit
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stages.relate import relate
-from memory_pipeline.stores.chroma import ChromaStore
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.duckdb.publish import ExportReport, publish_duckdb
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline_tests.stages.support import DIMENSION, MODEL, HashedEmbedder, embed, enrich, summarize

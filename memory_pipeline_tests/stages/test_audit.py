@@ -16,8 +16,8 @@ from memory_pipeline.model.ids import vector_id
 from memory_pipeline.stages import audit as audit_stage
 from memory_pipeline.stages.audit import AuditReport, audit, compare
 from memory_pipeline.stages.index import index_memories
-from memory_pipeline.stores.chroma import ChromaStore
-from memory_pipeline.stores.postgres.index import Generation, live_generation
+from memory_pipeline.stores.chroma.store import ChromaStore
+from memory_pipeline.stores.postgres.index_generations import Generation, live_generation
 from memory_pipeline_tests.stages.support import (
     DIMENSION,
     MARCH,
