@@ -43,6 +43,7 @@ _DESCRIPTIONS = {
     "profiles": "Profiles of users, by the day of the first message each rests on.",
     "jobs": "The ledger of asynchronous work, by the UTC day it was asked for.",
     "job_days": "Completed jobs that left the ledger, counted by the UTC day they were asked for, type and lag.",
+    "audit_runs": "Which tenants were audited, for what, and how much was found, by the UTC day of the audit.",
     "audit_findings": "Where stores disagreed with Postgres, by the UTC day of the audit.",
     "events": "The append-only log, by UTC day.",
     "memory_access": "Recall: how each question was answered, without the question, by UTC day.",
@@ -54,7 +55,8 @@ _READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
     "profiles": [facts],
     "jobs": ["messages"],
     "job_days": ["messages"],
-    # Days from the facts: a backfill of all daily assets would leave it out with a parent that has none.
+    # Days from the facts: a backfill of all daily assets would leave them out with a parent that has none.
+    "audit_runs": [facts, consistency_audit],
     "audit_findings": [facts, consistency_audit],
     "events": ["messages"],
     "memory_access": ["messages"],

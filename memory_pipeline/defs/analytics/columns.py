@@ -24,6 +24,7 @@ SOURCES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "memory_relationships": ("memory_relationships", {}),
     "summaries": ("weekly_summaries", {"summary_id": "memory_id", "source_messages": "source_message_ids"}),
     "profiles": ("facts", {"profile_id": "memory_id", "source_messages": "source_message_ids"}),
+    "audit_runs": ("consistency_audit", {"day": "started_at", "model": "checked", "looked_for": "checked"}),
     "audit_findings": ("consistency_audit", {"day": "started_at", "audited_at": "started_at", "in_all": "detail"}),
     "llm_usage": ("memory_embeddings", {"day": "used_at"}),
 }
