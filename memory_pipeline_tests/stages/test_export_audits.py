@@ -145,7 +145,10 @@ def test_an_audit_has_a_row_for_each_tenant_that_was_there_when_it_began(audits:
 
 def test_what_an_audit_did_not_look_for_or_did_not_finish_is_no_zero(audits: Audits, tmp_path: Path) -> None:
     mart = "SELECT tenant, problem, findings, audits FROM mart_data_quality ORDER BY ALL"
-    audits.execute("INSERT INTO audit_runs (started_at, checked) VALUES (%s, '{"looked_for": ["chroma: x"]}')", moment(3))
+    audits.execute(
+        "INSERT INTO audit_runs (started_at, checked) VALUES (%s, jsonb_build_object('looked_for', ARRAY['x: y']))",
+        moment(3),
+    )
     audits.audit(4, found(audits.acme, "vector_stale", 1), looked_for=[])  # as audits were recorded before
     report = audits.publish(tmp_path)
     assert rows(report.path, mart) == [("acme", "vector_stale", 1, 1)]
@@ -166,7 +169,7 @@ def test_a_tenants_file_says_of_an_audit_what_it_found_there_and_nothing_of_the_
     assert rows(report.path, "SELECT max(findings) FROM audit_runs") == [(7919,)]
     for name in ("acme", "acme-lab"):
         path = report.consumers[name].path
-        assert rows(path, "SELECT tenant_id, findings FROM audit_runs") == [(audits.acme, 0)]
+        assert rows(path, "SELECT tenant_id, findings FROM audit_runs") == [(str(audits.acme), 0)]
         ((told,),) = rows(path, "SELECT string_agg(r::VARCHAR) FROM audit_runs r")
         assert "77003" not in told  # of all tenants
         assert rows(path, "SELECT count(*), sum(findings) FROM mart_data_quality") == [(len(LOOKED_FOR), 0)]
@@ -182,7 +185,7 @@ def test_a_tenants_file_says_of_an_audit_what_it_found_there_and_nothing_of_the_
 def test_a_masked_file_has_pseudonyms_of_audits_that_lead_from_findings_to_runs(audits: Audits, tmp_path: Path) -> None:
     audit_id = audits.audit(4, found(audits.acme, "vector_stale", 3))
     path = audits.publish(tmp_path, {"lab": Scope(mask_key=KEY)}).consumers["lab"].path
-    assert rows(path, "SELECT DISTINCT audit_id FROM audit_runs") == [(pseudonym(KEY, audit_id),)]
+    assert rows(path, "SELECT DISTINCT audit_id FROM audit_runs") == [(str(pseudonym(KEY, audit_id)),)]
     joined = "SELECT count(*) FROM audit_findings f JOIN audit_runs r USING (tenant_id, audit_id, day)"
     assert rows(path, joined) == [(3,)]
 
@@ -210,7 +213,8 @@ def test_an_export_after_an_audit_reads_its_day_alone(audits: Audits, database: 
     # Findings that go, or come later, are counted again.
     audits.execute(
         "INSERT INTO audit_findings (audit_id, tenant_id, store, problem)"
-        " SELECT audit_id, %s, 'chroma', 'vector_stale' FROM audit_runs", audits.initech
+        " SELECT audit_id, %s, 'chroma', 'vector_stale' FROM audit_runs",
+        audits.initech,
     )
     assert stale() == 2
     assert stale() == 0
