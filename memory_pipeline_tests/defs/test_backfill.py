@@ -259,7 +259,7 @@ def _assert_described(nodes: dict[str, dict[str, Any]]) -> None:
         "lake_events": {"messages"},
         "lake_memory_access": {"messages"},
         "lake_llm_usage": {"memory_embeddings"},
-        "lake_dimensions": {name for name in DAILY if name.startswith("lake_")},
+        "lake_dimensions": {"messages"} | {name for name in DAILY if name.startswith("lake_")},
         "duckdb_analytics": {"lake_dimensions"} | {name for name in DAILY if name.startswith("lake_")},
         "published_lake": {"lake_dimensions"} | {name for name in DAILY if name.startswith("lake_")},
         "consistency_audit": {"chroma_index", "messages"},

@@ -7,7 +7,14 @@ from hashlib import sha256
 
 import dagster as dg
 
-from memory_pipeline.defs.analytics.columns import asset_of, column_metadata, mart_metadata
+from memory_pipeline.defs.analytics.columns import (
+    asset_of,
+    column_metadata,
+    dimensions_metadata,
+    file_metadata,
+    lake_metadata,
+    mart_metadata,
+)
 from memory_pipeline.defs.analytics.plots import lake_plot, mart_plot, overview_plot, tables_plot
 from memory_pipeline.defs.analytics.previews import (
     file_preview,
@@ -117,12 +124,13 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
 
 
 @dg.asset(
-    deps=[f"{_LAKE_PREFIX}{table}" for table in DAILY_TABLES],
+    deps=["messages", *(f"{_LAKE_PREFIX}{table}" for table in DAILY_TABLES)],
     group_name="analytics",
     kinds={"parquet", "postgres"},
     owners=OWNERS,
     pool="lake",
     code_version="2",
+    metadata=dimensions_metadata(),
     description=(
         "Tenants, users and conversations, written whole, in one snapshot of Postgres with every day that has changed "
         "since it was exported or never was, whatever days a run is of: what is published next is all of one moment."
@@ -157,6 +165,7 @@ def _exported(pipeline: Pipeline) -> LakeManifest:
     owners=OWNERS,
     pool="lake_publisher",
     code_version="1",
+    metadata=lake_metadata(),
     output_required=False,
     description=(
         "The lake at MEMORY_LAKE_URL, for readers elsewhere: files that are missing there, then a manifest that names "
@@ -225,6 +234,7 @@ def _mart_spec(mart: Mart) -> dg.AssetSpec:
             freshness_policy=dg.FreshnessPolicy.time_window(
                 fail_window=timedelta(hours=3), warn_window=timedelta(hours=2)
             ),
+            metadata=file_metadata(),
             skippable=True,
         ),
         *(_mart_spec(mart) for mart in marts()),
