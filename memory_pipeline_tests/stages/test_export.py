@@ -67,6 +67,7 @@ def test_every_table_is_exported_with_the_rows_postgres_has(source: str, databas
         "profiles": 0,
         "jobs": 0,
         "job_days": 0,
+        "audit_runs": 0,
         "audit_findings": 0,
         "events": 6,
         "memory_access": 0,

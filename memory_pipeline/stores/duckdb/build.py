@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _MEMORY_LIMIT = "512MB"  # of DuckDB's buffers; what does not fit is spilled beside the build
 _HMAC_BLOCK = 64
-# Rows of these go by age, hour by hour, and say nothing of a person: they may stay in the free space of a copy.
-_OF_NOBODY = frozenset({"job_days", "llm_usage"})
+# Rows of these go by age, hour by hour, or never, and say nothing of a person: they may stay in a copy's free space.
+_OF_NOBODY = frozenset({"job_days", "llm_usage", "audit_runs"})
 
 Made = dict[str, dict[str, str]]
 """The lake's files by table and name, each with the first digits of its SHA-256."""

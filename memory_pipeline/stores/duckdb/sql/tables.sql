@@ -149,6 +149,16 @@ CREATE TABLE job_days (
     attempts       BIGINT NOT NULL,
     most_attempts  INTEGER NOT NULL
 );
+CREATE TABLE audit_runs (
+    day          DATE NOT NULL,
+    tenant_id    UUID NOT NULL,
+    audit_id     UUID NOT NULL,
+    started_at   TIMESTAMPTZ NOT NULL,
+    finished_at  TIMESTAMPTZ,
+    model        VARCHAR,
+    looked_for   VARCHAR[] NOT NULL,
+    findings     BIGINT NOT NULL
+);
 CREATE TABLE audit_findings (
     day         DATE NOT NULL,
     tenant_id   UUID NOT NULL,
