@@ -390,8 +390,7 @@ def test_runs_of_the_backlog_leave_the_queue_before_exports_that_were_asked_for_
     instance: dg.DagsterInstance,
 ) -> None:
     queued = [
-        instance.create_run_for_job(job, status=dg.DagsterRunStatus.QUEUED, tags=job.run_tags)
-        for job in map(REPOSITORY.get_job, ("export_job", "after_facts_job", "backlog_job"))
+        run_of(instance, job, dg.DagsterRunStatus.QUEUED) for job in ("export_job", "after_facts_job", "backlog_job")
     ]
     assert isinstance(instance.run_coordinator, dg.QueuedRunCoordinator)
     waiting = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]), ascending=True)
