@@ -231,6 +231,7 @@ def test_what_a_file_shows_is_what_the_lake_had_read_and_not_when_it_was_publish
     run_over(quick, ["lake_dimensions"], "2025-03-03", "2025-03-05")
     told(quick, "facts", "2025-03-04")
     run_over(quick, ["duckdb_analytics"], "2025-03-03", "2025-03-05")  # of the lake as it was
+    run_over(quick, ["lake_dimensions"], "2025-03-03", "2025-03-05")  # for new tenants: the file is of before
     assert asked(quick, "0")[0] == [("2025-03-04", "2025-03-04")]
 
 
@@ -371,6 +372,15 @@ def test_an_hourly_run_that_has_long_not_come_to_its_export_is_not_waited_for(
         run.run_id,
     )
     assert asked(paced, None)[1] == under_way
+
+
+def test_a_run_of_its_own_is_waited_for_however_long_it_takes_to_begin(
+    paced: dg.DagsterInstance, clock: list[timedelta]
+) -> None:
+    run = started(paced)
+    told(paced, "facts", "2025-03-03")
+    clock[0] = timedelta(seconds=INTERVAL + 1)
+    assert asked(paced, None)[1] == f"Run {run.run_id} exports; what it leaves follows."
 
 
 @pytest.mark.parametrize(("second", "free"), [(-40, True), (-20, False), (0, False), (50, False), (70, True)])
