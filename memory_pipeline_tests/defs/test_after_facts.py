@@ -344,12 +344,12 @@ def test_a_file_that_is_gone_is_made_again_and_where_it_never_appears_ever_less_
     exported(paced)
     cursor = asked(paced, None)[2]
     delete(exports)
-    today = datetime.now(UTC).date().isoformat()
     for pause in (INTERVAL, 2 * INTERVAL, 4 * INTERVAL, 3600):
+        today = (datetime.now(UTC) + clock[0]).date().isoformat()
         ranges, _reason, cursor = asked(paced, cursor)
         assert ranges == [(today, today)]
-        paced.report_run_failed(started(paced))
         exported(paced)
+        paced.report_run_failed(started(paced))
         clock[0] = timedelta(seconds=pause - 20)
         ranges, reason, cursor = asked(paced, cursor)
         assert ranges == []
