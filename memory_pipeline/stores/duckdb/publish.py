@@ -57,7 +57,7 @@ from memory_pipeline.stores.permissions import allow, group_id
 
 __all__ = ["ConsumersError", "ExportReport", "Scope", "current_export", "generations", "publish_duckdb"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the exported tables and marts: raised by a change that a reader's query may not survive."""
 CONSUMERS = "consumers"
 LOCK = ".publisher.lock"
