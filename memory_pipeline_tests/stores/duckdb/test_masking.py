@@ -177,3 +177,26 @@ def test_positions_of_a_masked_file_keep_the_order_of_turns_and_no_time_of_arriv
         **{"noon 3": 0, "noon 5": 1, "noon 8": 2},
         **{f"same time {n}": n for n in range(3)},
     }
+
+
+def test_messages_that_a_masked_summary_rests_on_are_not_listed_by_time(sample_export: SampleExport) -> None:
+    lists = [ids for (ids,) in ask(sample_export.masked, "SELECT source_message_ids FROM memories")]
+    assert max(map(len, lists)) > 2
+    assert all(ids == sorted(ids) for ids in lists)
+
+
+def test_two_spellings_of_an_object_have_one_pseudonym_and_are_one_entity(database: Database, tmp_path: Path) -> None:
+    fill(database.pipeline_url)
+    with psycopg.connect(database.admin_url, options="-c search_path=memory,public") as connection:
+        connection.execute("UPDATE memories SET object = 'LISBON', day = '2025-03-04' WHERE object = 'Porto'")
+        connection.execute(
+            "UPDATE memories SET source_message_ids = (SELECT m.source_message_ids FROM memories m"
+            " WHERE m.tenant_id = memories.tenant_id AND m.object = 'Lisbon') WHERE object = 'LISBON'"
+        )
+    export_lake(database.pipeline_url, WINDOW, tmp_path / "lake")
+    report = publish_duckdb(tmp_path / "lake", tmp_path / "exports", 1, {"lab": Scope(mask_key=KEY)})
+    masked = report.consumers["lab"].path
+    assert ask(report.path, "SELECT count(DISTINCT object) FROM facts") == [(2,)]
+    assert ask(masked, "SELECT count(DISTINCT object) FROM facts") == [(1,)]
+    entities = "SELECT tenant, rank, facts, users FROM mart_weekly_topics WHERE kind = 'entity' ORDER BY tenant"
+    assert ask(masked, entities) == ask(report.path, entities) == [("acme", 1, 2, 1), ("globex", 1, 2, 1)]
