@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from memory_pipeline.importers import chatgpt, locomo, slack
-from memory_pipeline.serving.messages import positions_from
+from memory_pipeline.serving.posted_messages import positions_from
 from memory_pipeline.serving.transcript import API_SOURCE
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores.duckdb.publish import Scope, publish_duckdb
@@ -38,6 +38,7 @@ ORDER = {
     "memory_relationships": "day, tenant_id, from_id, to_id, kind",
     "summaries": "day, tenant_id, user_id, summary_id",
     "jobs": "day, tenant_id, job_id",
+    "audit_runs": "day, tenant_id, audit_id",
     "audit_findings": "day, tenant_id, audit_id, finding_id",
     "events": "day, tenant_id, event_id",
 }
