@@ -269,7 +269,8 @@ def _replace_days(
         # It may be the last file that is damaged; the lake is what counts.
         reason = f"the last file could not be built upon: {error}"
     file.unlink(missing_ok=True)
-    file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
+    for wal in file.parent.glob(f"{file.name}.wal*"):
+        wal.unlink()
     return reason
 
 
