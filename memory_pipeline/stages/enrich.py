@@ -146,7 +146,8 @@ def _fact(episode: UnreadEpisode, enricher: str, draft: FactDraft) -> FoundFact:
             raise ProviderError(f"Enricher {enricher} answered with the time {moment}, which has no time zone.")
     if draft.valid_to is not None and draft.valid_to < draft.valid_from:
         raise ProviderError(
-            f"Enricher {enricher} answered with a fact that ends before it begins: {draft.valid_from} to {draft.valid_to}."
+            f"Enricher {enricher} answered with a fact that ends before it begins: from {draft.valid_from} "
+            f"to {draft.valid_to}."
         )
     return FoundFact(
         tenant_id=episode.tenant_id,

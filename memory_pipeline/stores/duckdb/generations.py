@@ -182,7 +182,7 @@ def remove_unfit(exports_root: Path, fits: Callable[[Manifest], bool]) -> None:
 
 
 def remove_litter(exports_root: Path) -> None:
-    """Remove what a killed publisher left, and any .wal or .wal.checkpoint: nothing writes to a generation, so it can hold nothing."""
+    """Remove what a killed publisher left, and any .wal (.checkpoint, .recovery): nothing writes to a generation."""
     shutil.rmtree(exports_root / BUILDING, ignore_errors=True)
     for path in [*exports_root.glob(".*.new"), *exports_root.glob("memory*.duckdb.wal*")]:
         path.unlink()

@@ -1,4 +1,4 @@
-"""Answers as they are written: every column of them, nothing that a terminal would obey, a sentence for what can't be."""
+"""Answers as they are written: every column, nothing that a terminal would obey, a sentence for what can't be."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def test_a_table_shows_control_characters_and_does_not_send_them(file: Path) -> 
     assert r"title\x1b]0;x\x07" in drawn
     assert all(rf"\x{code:02x}" in drawn for code in codes if code not in (9, 10))
     assert r"a\x1b[2J\x07b" in written(file, "SELECT content FROM messages", "table").decode()
-    lines = written(file, "SELECT 'one' || chr(10) || 'two' || chr(9) || 'é' AS text", "table").decode().splitlines()
+    text = "SELECT 'one' || chr(10) || 'two' || chr(9) || 'é' AS two_lines_of_text"
+    lines = written(file, text, "table").decode().splitlines()
     assert [line.split() for line in lines[-3:-1]] == [["one"], ["two", "é"]]
     # Programs get what is there.
     assert json.loads(written(file, "SELECT content FROM messages", "json")) == [{"content": "a\x1b[2J\x07b"}]
