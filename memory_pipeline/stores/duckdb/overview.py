@@ -180,8 +180,8 @@ def _open_folders(exports_root: Path, consumers: Iterable[str] = ()) -> list[tup
     if closed and not found:
         raise ForbiddenError(
             f"this account may open none of the exports in {exports_root}: run this as a member of the group that "
-            'MEMORY_EXPORT_GROUP names for whoever publishes, or (with the same MEMORY_EXPORT_CONSUMERS) of the "group" '
-            "of a consumer."
+            "MEMORY_EXPORT_GROUP names for whoever publishes, or of that of a consumer in MEMORY_EXPORT_CONSUMERS "
+            "(which has to be set here too)."
         )
     return found
 
