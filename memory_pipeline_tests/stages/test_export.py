@@ -67,6 +67,7 @@ def test_every_table_is_exported_with_the_rows_postgres_has(source: str, databas
         "profiles": 0,
         "jobs": 0,
         "job_days": 0,
+        "audit_runs": 0,
         "audit_findings": 0,
         "events": 6,
         "memory_access": 0,
@@ -397,8 +398,9 @@ def test_all_tables_are_of_one_moment(source: str, database: Database, tmp_path:
 
 
 def test_the_export_can_write_nothing_to_postgres(source: str) -> None:
-    with snapshot(source) as reads, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        reads._coordinator.execute("INSERT INTO tenants (slug, name) VALUES ('intruder', 'Intruder')")
+    refused = pytest.raises(psycopg.errors.ReadOnlySqlTransaction)
+    with snapshot(source) as reads, reads.connect() as connection, refused:
+        connection.execute("INSERT INTO tenants (slug, name) VALUES ('intruder', 'Intruder')")
 
 
 def test_a_server_that_drops_the_connection_is_a_sentence_and_leaves_the_lake(

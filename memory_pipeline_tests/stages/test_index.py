@@ -25,20 +25,16 @@ from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableEr
 from memory_pipeline.model.ids import bucket_of, derive_hex, milliseconds, vector_id
 from memory_pipeline.model.window import DayWindow, NamedMemories, NamedMemory
 from memory_pipeline.settings import Settings
-from memory_pipeline.stages import indexer, vector_reader
+from memory_pipeline.stages import indexer, vector_reader, vector_writer
 from memory_pipeline.stages.index import IndexFailedError, IndexReport, index_memories, rebuild_index
-from memory_pipeline.stages.indexer import TenantIndexReport
-from memory_pipeline.stores.chroma import ChromaFailingError, ChromaStore, VectorEntry
+from memory_pipeline.stages.vector_writer import TenantIndexReport
+from memory_pipeline.stores.chroma.connection import ChromaFailingError
+from memory_pipeline.stores.chroma.store import ChromaStore, VectorEntry
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import (
-    Generation,
-    Purpose,
-    WriterLock,
-    announce_entries,
-    live_generation,
-    writer_lock,
-)
+from memory_pipeline.stores.postgres.index import announce_entries
+from memory_pipeline.stores.postgres.index_generations import Generation, live_generation
 from memory_pipeline.stores.postgres.tenants import ensure_tenant, ensure_user
+from memory_pipeline.stores.postgres.writer_lock import Purpose, WriterLock, writer_lock
 from memory_pipeline_tests.faults.chroma_proxy import ChromaProxy, failing_for, refusing
 
 Stored = Callable[[UUID], dict[str, Any]]
@@ -397,13 +393,13 @@ def test_one_look_for_what_must_go_serves_all_days(world: World, acme: UUID, mon
     world.execute("DELETE FROM memories WHERE memory_id = %s", gone)
     looks: list[str] = []
     for name in ("gone_entries", "surplus_entries"):
-        find = getattr(indexer, name)
+        find = getattr(vector_writer, name)
 
         def look(*arguments: Any, _name: str = name, _find: Any = find, **options: Any) -> Any:
             looks.append(_name)
             return _find(*arguments, **options)
 
-        monkeypatch.setattr(indexer, name, look)
+        monkeypatch.setattr(vector_writer, name, look)
     report = world.index(DayWindow.of_day(FIRST))
     assert looks == ["gone_entries", "surplus_entries"]
     assert (report.added, report.updated, report.removed) == (0, 5, 12)
@@ -468,7 +464,7 @@ def killed(*_arguments: object) -> None:
 def test_death_between_write_and_mark_converges(world: World, acme: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
     unchanged, changed, deleted = world.remember(acme, "one", "two", "three")
     with monkeypatch.context() as patch:
-        patch.setattr(indexer, "mark_entries", killed)
+        patch.setattr(vector_writer, "mark_entries", killed)
         with pytest.raises(KilledError):
             world.index()
     assert set(world.indexed(acme)) == {unchanged, changed, deleted}  # Chroma has them, Postgres was not told
@@ -498,7 +494,7 @@ def test_death_between_removal_and_forgetting_converges(
     world.index()
     world.set_status(deleted, "deleted")
     with monkeypatch.context() as patch:
-        patch.setattr(indexer, "forget_entries", killed)
+        patch.setattr(vector_writer, "forget_entries", killed)
         with pytest.raises(KilledError):
             world.index()
     assert world.index().removed == 1

@@ -24,7 +24,8 @@ from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.refresh import RefreshReport, RefreshState, refresh
 from memory_pipeline.stores.postgres import due
-from memory_pipeline.stores.postgres.index import live_generation, writer_lock
+from memory_pipeline.stores.postgres.index_generations import live_generation
+from memory_pipeline.stores.postgres.writer_lock import writer_lock
 from memory_pipeline_tests.conftest import Database
 from memory_pipeline_tests.faults.chroma_proxy import ChromaProxy, failing_for, refusing
 from memory_pipeline_tests.stages.support import (

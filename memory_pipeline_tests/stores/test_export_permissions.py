@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ from memory_pipeline.model.errors import ExportError, ForbiddenError
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.export import export_lake, publish, publish_lake_at_url
 from memory_pipeline.stores.duckdb import overview
-from memory_pipeline.stores.duckdb.build import read_in_fresh_process
+from memory_pipeline.stores.duckdb.fresh_reader import read_in_fresh_process
 from memory_pipeline.stores.duckdb.generations import CURRENT, LINK, TableSummary, current_export, generations
 from memory_pipeline.stores.duckdb.overview import (
     closed_folders,
@@ -178,8 +179,21 @@ def test_other_accounts_list_and_verify_what_they_may_open(
         assert f"may not open the lake in {data}/lake" in told.err
         with pytest.raises(ForbiddenError, match="only whoever publishes may remove"):
             export_prune_command(1, json=False)
+    monkeypatch.setenv("MEMORY_LAKE_URL", f"file://{data}/published")
+    publish_lake(data / "lake", f"file://{data}/published", 3)
+    with as_another_account():
+        assert export_list_command(json=True) == 0
+        assert export_verify_command(json=True) == 0
+        told = capsys.readouterr()
+        assert f"not listed: the published lake can't be listed at file://{data}/published" in told.err
+        assert f"not verified: the published lake can't be read at file://{data}/published" in told.err
     assert closed_folders(exports) == []
     assert len(published_files(exports)) == 3
+    data.chmod(0o700)
+    with as_another_account():
+        for command in (export_list_command, export_verify_command, partial(export_prune_command, None)):
+            with pytest.raises(ForbiddenError):
+                command(json=False)
 
 
 def test_the_group_of_a_consumer_lists_and_verifies_the_folder_that_it_can_name(

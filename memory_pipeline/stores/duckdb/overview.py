@@ -11,8 +11,8 @@ from time import sleep
 import msgspec
 
 from memory_pipeline.model.errors import ExportError, ForbiddenError, NoExportError, NotFoundError
-from memory_pipeline.stores.duckdb.build import read_in_fresh_process
-from memory_pipeline.stores.duckdb.generations import current_export, generations, manifest_of, prune
+from memory_pipeline.stores.duckdb.fresh_reader import read_in_fresh_process
+from memory_pipeline.stores.duckdb.generations import current_export, generation_number, generations, manifest_of, prune
 from memory_pipeline.stores.duckdb.publish import CONSUMERS, LOCK
 from memory_pipeline.stores.files import LockNotOursError, locked
 
@@ -28,6 +28,9 @@ class PublishedFile(msgspec.Struct, frozen=True, kw_only=True):
     served: bool
     tenant: str | None
     masked: bool
+    generation: int
+    rows: int
+    """Of all its tables."""
     messages: int
     bytes: int
     published_at: datetime
@@ -85,9 +88,9 @@ def prune_exports(exports_root: Path, generations_kept: int) -> list[Path]:
     for accounts that do not publish.
     """
     removed: list[Path] = []
-    if not exports_root.is_dir():
-        return removed
     try:
+        if not exports_root.is_dir():
+            return removed
         with locked(exports_root / LOCK):
             for _, folder in _open_folders(exports_root):
                 with suppress(NoExportError):
@@ -217,6 +220,8 @@ def _describe(consumer: str | None, path: Path) -> PublishedFile:
         served=served,
         tenant=manifest.tenant,
         masked=manifest.masked,
+        generation=generation_number(path),
+        rows=sum(table.rows for table in manifest.tables.values()),
         messages=manifest.tables["messages"].rows,
         bytes=manifest.bytes,
         published_at=manifest.published_at,

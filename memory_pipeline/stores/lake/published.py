@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from time import sleep
@@ -82,6 +83,9 @@ class PublishedGeneration(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     """Of its manifest."""
     served: bool
+    generation: int
+    rows: int
+    """Of all its tables."""
     messages: int
     bytes: int
     digest: str
@@ -166,6 +170,8 @@ def published_generations(url: str) -> list[PublishedGeneration]:
         PublishedGeneration(
             url=f"{target.url}/{manifest.name}",
             served=manifest == served,
+            generation=manifest.generation,
+            rows=sum(table.rows for table in manifest.tables.values()),
             messages=manifest.tables["messages"].rows if "messages" in manifest.tables else 0,
             bytes=sum(manifest.sizes.values()),
             digest=manifest.digest,
@@ -187,7 +193,8 @@ def verify_published_lake(lake_root: Path, url: str) -> list[str]:
     target = open_target(url)
     with answering(target, "the published lake can't be read"):
         try:
-            with locked(lake_root / LOCK, shared=True):
+            # Nobody publishes a lake that is not here, and whoever looks makes no folder.
+            with locked(lake_root / LOCK, shared=True) if lake_root.is_dir() else nullcontext():
                 return _problems(target, strays=True)
         except LockNotOursError:
             problems = _problems(target, strays=False)
