@@ -18,6 +18,7 @@ from memory_pipeline.commands.exporting import export_list_command, export_prune
 from memory_pipeline.model.errors import ExportError, ForbiddenError
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.export import export_lake, publish, publish_lake_at_url
+from memory_pipeline.stores import files
 from memory_pipeline.stores.duckdb import overview
 from memory_pipeline.stores.duckdb.fresh_reader import read_in_fresh_process
 from memory_pipeline.stores.duckdb.generations import CURRENT, LINK, TableSummary, current_export, generations
@@ -343,7 +344,7 @@ def test_folders_that_a_manifest_names_files_in_are_durable_before_it_is(
     """A folder's name is durable once the folder that it is in was flushed after it was made."""
     root = data / "above/published"
     done: list[tuple[str, Path]] = []
-    flush, replace = lake_target.flush, os.replace
+    flush, replace = files.flush, os.replace
 
     def noted_flush(path: Path) -> None:
         flush(path)
@@ -354,7 +355,7 @@ def test_folders_that_a_manifest_names_files_in_are_durable_before_it_is(
         done.append(("replaced", Path(target)))
 
     monkeypatch.setattr(lake_target, "flush", noted_flush)
-    monkeypatch.setattr(lake_target.os, "replace", noted_replace)
+    monkeypatch.setattr(os, "replace", noted_replace)
     (data / "above").mkdir()
     # What a publisher made that was killed may not be durable either.
     (root / "data/messages").mkdir(parents=True)
