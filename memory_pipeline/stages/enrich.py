@@ -146,8 +146,8 @@ def _fact(episode: UnreadEpisode, enricher: str, draft: FactDraft) -> FoundFact:
             raise ProviderError(f"Enricher {enricher} answered with the time {moment}, which has no time zone.")
     if draft.valid_to is not None and draft.valid_to < draft.valid_from:
         raise ProviderError(
-            f"Enricher {enricher} answered with a fact that ends at {draft.valid_to}, before it begins at "
-            f"{draft.valid_from}."
+            f"Enricher {enricher} answered with a fact that ends before it begins: from {draft.valid_from} "
+            f"to {draft.valid_to}."
         )
     return FoundFact(
         tenant_id=episode.tenant_id,
