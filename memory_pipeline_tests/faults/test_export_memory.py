@@ -69,8 +69,8 @@ def test_memory_is_flat_in_the_number_of_rows(database: Database, tmp_path: Path
 
     The lake's grows a little (measured: 40 to 80 MiB), because with few rows the batches on their way are not all there
     at once; the file's by about 1 MiB. Rows collected anywhere cost at least their text: all batches in a list made the
-    lake's grow by 416 MiB, DuckDB without its limit the file's by 331 MiB, of 352 MiB that were added. What verifies the
-    file runs in a process that is not measured: it has a limit of its own.
+    lake's grow by 416 MiB, DuckDB without its limit the file's by 331 MiB, of 352 MiB that were added. What
+    verifies the file runs in a process that is not measured: it has a limit of its own.
     """
     url = database.pipeline_url
     add_messages(url, "acme", [message("acme", "m0", datetime(2025, 3, 1, tzinfo=UTC))])
