@@ -25,7 +25,7 @@ from uuid import UUID
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stages.index import BATCH_ROWS, index_memories
 from memory_pipeline.stages.vector_payload import memory_document, vector_metadata
-from memory_pipeline.stores.chroma import ChromaStore, VectorBatch
+from memory_pipeline.stores.chroma.store import ChromaStore, VectorBatch
 from memory_pipeline.stores.postgres.database import Database
 
 _MODEL = "random"
@@ -74,7 +74,8 @@ def prepared_batches(database: Database, dimension: int, batch_rows: int) -> lis
     import numpy as np
 
     from memory_pipeline.model.ids import vector_id
-    from memory_pipeline.stores.postgres.index import FIRST_KEY, Generation, due_keys, due_vectors
+    from memory_pipeline.stores.postgres.index import FIRST_KEY, due_keys, due_vectors
+    from memory_pipeline.stores.postgres.index_generations import Generation
 
     batches: list[VectorBatch] = []
     with database.transaction() as connection:

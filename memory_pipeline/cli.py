@@ -234,7 +234,9 @@ def sql(
     from memory_pipeline.commands.querying import ask_question_command, list_questions_command, sql_command
 
     if (query is not None) + (question is not None) + questions != 1:
-        raise typer.BadParameter("give a query, or --question with a number, or --questions.")
+        raise typer.BadParameter(
+            'give a query, such as "SELECT count(*) FROM messages", or --question with a number, or --questions.'
+        )
     if query is not None:
         _finish(sql_command(query, format, timeout, tenant, limit))
     elif question is not None:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from uuid import UUID
 
 import structlog
+
+_PLACES = 4
 
 
 def configure_logs(level: int = logging.INFO) -> None:
@@ -36,3 +39,9 @@ def bind(**ids: UUID | str | None) -> None:
 def clear() -> None:
     """Forget the bound ids: the request or job is over."""
     structlog.contextvars.clear_contextvars()
+
+
+def places_of(error: BaseException) -> str:
+    """Say what was raised and where. The text of a foreign error may quote a message, so it is left out."""
+    places = [f"{frame.name} ({frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)][-_PLACES:]
+    return f"{type(error).__name__} in {' < '.join(reversed(places))}"

@@ -106,7 +106,12 @@ class Settings(BaseSettings):
         3, ge=1, description="Generations kept of each DuckDB file and of the published lake, the newest included."
     )
     export_min_interval_seconds: float = Field(
-        600.0, ge=0, description="Least time between two exports that new facts and summaries bring about."
+        600.0,
+        ge=0,
+        description="Least time between two exports that new facts and summaries bring about, and their longest wait.",
+    )
+    export_quiet_seconds: float = Field(
+        75.0, ge=0, description="For so long nothing has changed when such an export begins before that longest wait."
     )
     max_message_bytes: int = Field(1_000_000, ge=1_000, description="Longest message content accepted, in UTF-8.")
 

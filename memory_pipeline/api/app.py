@@ -10,6 +10,7 @@ from uuid import UUID
 import anyio
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
@@ -18,6 +19,7 @@ from starlette.types import Receive
 from memory_pipeline import __version__, logs
 from memory_pipeline.api import errors
 from memory_pipeline.api.bodies import parse_body
+from memory_pipeline.api.docs_page import POLICY, docs_page
 from memory_pipeline.api.middleware import RequestFrame
 from memory_pipeline.model.identity import Principal
 from memory_pipeline.serving.services import Services
@@ -171,17 +173,26 @@ def create_app(services: Services) -> FastAPI:
         ),
         responses=errors.ANYWHERE,
         openapi_url=f"{PREFIX}/openapi.json",
-        docs_url=f"{PREFIX}/docs",
+        docs_url=None,  # FastAPI's own page loads its script from elsewhere
         redoc_url=None,
     )
     app.state.services = services
     errors.install(app)
     for module in (messages, conversations, analytics, operations):
         app.include_router(module.router)
+    _add_docs(app)
     app.add_middleware(
         _Framed, max_bytes=services.settings.api_max_request_bytes, most_requests=services.settings.api_max_requests
     )
     return app
+
+
+def _add_docs(app: FastAPI) -> None:
+    @app.get(f"{PREFIX}/docs", include_in_schema=False)
+    def docs(request: Request) -> HTMLResponse:
+        document_url = f"{request.scope.get('root_path', '')}{PREFIX}/openapi.json"
+        page = docs_page(app.openapi(), str(request.base_url).rstrip("/"), document_url)
+        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
 
 class _Framed(RequestFrame):

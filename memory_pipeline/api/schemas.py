@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from memory_pipeline.serving.messages import MAX_CLIENT_ID_CHARACTERS, MAX_MESSAGES
+from memory_pipeline.serving.posted_messages import MAX_CLIENT_ID_CHARACTERS, MAX_MESSAGES
 
 
 class _Request(BaseModel):

@@ -35,7 +35,7 @@ _COUNTED = ("users", "messages", "facts", "summaries", "relations", "vectors", "
 def demo_command() -> int:
     """Import, materialize, show what was made, ask. The second time nothing new is made anywhere."""
     began = time.monotonic()
-    with running_stack() as settings:
+    with running_stack(make_home=True) as settings:
         out.print(f"embedded Postgres, Redis and Chroma are up ({time.monotonic() - began:.1f} s)", highlight=False)
         with Pipeline(settings) as pipeline:
             before = _totals(pipeline)

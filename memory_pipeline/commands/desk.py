@@ -34,9 +34,9 @@ class Desk(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def open_desk() -> Iterator[Desk]:
+def open_desk(*, make_home: bool = False) -> Iterator[Desk]:
     """Give the stores as memory_pipeline, once it is sure that they are those of the other processes."""
-    with running_stack() as settings, Pipeline(settings) as pipeline, wired("command", pipeline):
+    with running_stack(make_home=make_home) as settings, Pipeline(settings) as pipeline, wired("command", pipeline):
         if settings.redis_url is None:
             raise SettingsError("MEMORY_REDIS_URL is not set; cached permissions could not be dropped.")
         with RedisManager(settings.redis_url, cache_url=settings.redis_cache_url) as redis:

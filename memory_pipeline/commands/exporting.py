@@ -5,56 +5,79 @@ Of all servers they ask that of MEMORY_LAKE_URL alone, where the setting names o
 
 from __future__ import annotations
 
+from itertools import groupby
+from pathlib import Path
+
 import msgspec
 
-from memory_pipeline.commands.output import err, number, out, print_json, table
-from memory_pipeline.commands.querying import exports_folder
+from memory_pipeline.commands.output import err, number, out, print_json, print_rows
+from memory_pipeline.commands.querying import exports_folder, no_export_in
 from memory_pipeline.settings import load_settings
-from memory_pipeline.stores.duckdb.overview import prune_exports, published_files, verify_exports
+from memory_pipeline.stores.duckdb.generations import LINK
+from memory_pipeline.stores.duckdb.overview import PublishedFile, prune_exports, published_files, verify_exports
 from memory_pipeline.stores.lake import verify_lake
-from memory_pipeline.stores.lake.published import published_generations, verify_published_lake
+from memory_pipeline.stores.lake.published import (
+    SERVED,
+    PublishedGeneration,
+    published_generations,
+    verify_published_lake,
+)
 
 
 def export_list_command(*, json: bool) -> int:
     """Print every generation of every published file, and of the lake at MEMORY_LAKE_URL."""
     settings = load_settings()
-    files = published_files(exports_folder(settings))
+    exports = exports_folder(settings)
+    files = published_files(exports)
     lakes = published_generations(settings.lake_url) if settings.lake_url is not None else []
     if json:
         entries = [{"kind": "duckdb"} | msgspec.to_builtins(file, enc_hook=str) for file in files]
         print_json(entries + [{"kind": "lake"} | msgspec.to_builtins(one, enc_hook=str) for one in lakes])
         return 0
-    grid = table("Exports, newest first", "for", "file", "served", "rows of", "messages", "MiB", "as of (UTC)")
-    for file in files:
-        whose = file.tenant or "all tenants"
-        grid.add_row(
-            file.consumer or "everyone",
-            file.path.name,
-            "yes" if file.served else "",
-            f"{whose}, masked" if file.masked else whose,
-            number(file.messages),
-            number(round(file.bytes / 2**20, 1)),
-            f"{file.as_of:%Y-%m-%d %H:%M:%S}" if file.as_of else "",
-        )
-    for one in lakes:
-        grid.add_row(
-            "everyone",
-            one.url,
-            "yes" if one.served else "",
-            "all tenants",
-            number(one.messages),
-            number(round(one.bytes / 2**20, 1)),
-            f"{one.as_of:%Y-%m-%d %H:%M:%S}" if one.as_of else "",
-        )
-    out.print(grid)
+    if not files and not lakes:
+        out.print(str(no_export_in(exports)), markup=False, highlight=False, soft_wrap=True)
+        return 0
+    for consumer, generations in groupby(files, key=lambda file: file.consumer):
+        listed = list(generations)
+        whose = listed[0].tenant or "all tenants"
+        rows_of = f"{whose}, masked" if listed[0].masked else whose
+        title = f"DuckDB file for {consumer or 'everyone'}, rows of {rows_of}"
+        _show(title, listed[0].path.with_name(LINK), [(file, str(file.path)) for file in listed])
+    if lakes:
+        served = f"{lakes[0].url.partition('/manifests/')[0]}/{SERVED}"
+        _show("Parquet lake for everyone, rows of all tenants", served, [(one, one.url) for one in lakes])
     return 0
+
+
+def _show(title: str, served: Path | str, generations: list[tuple[PublishedFile | PublishedGeneration, str]]) -> None:
+    """Print the generations of one file or lake, newest first, each with its place; `served` is where readers look."""
+    out.print(f"\n{title}\nopen {served}", markup=False, highlight=False, soft_wrap=True)
+    print_rows(
+        ("generation", "served", "messages", "all rows", "MiB", "as of (UTC)"),
+        [
+            (
+                (
+                    str(one.generation),
+                    "yes" if one.served else "no",
+                    number(one.messages),
+                    number(one.rows),
+                    number(round(one.bytes / 2**20, 1)),
+                    f"{one.as_of:%Y-%m-%d %H:%M:%S}" if one.as_of else "",
+                ),
+                place,
+            )
+            for one, place in generations
+        ],
+    )
 
 
 def export_verify_command(*, json: bool) -> int:
     """Read the lake, here and at MEMORY_LAKE_URL, and every published file; 1 where one is not as it was written."""
     settings = load_settings()
     exports = exports_folder(settings)
-    problems = [*verify_lake(exports.parent / "lake"), *verify_exports(exports)]
+    if settings.lake_url is None and not exports.parent.is_dir():
+        raise no_export_in(exports)
+    problems = [*_verify_lake(exports.parent / "lake"), *verify_exports(exports)]
     if settings.lake_url is not None:
         problems += verify_published_lake(exports.parent / "lake", settings.lake_url)
     if json:
@@ -66,10 +89,18 @@ def export_verify_command(*, json: bool) -> int:
     return 1 if problems else 0
 
 
+def _verify_lake(lake: Path) -> list[str]:
+    """As `verify_lake`, without making its folder."""
+    return verify_lake(lake) if lake.is_dir() else [f"there is no lake in {lake}: run `memory-pipeline materialize`"]
+
+
 def export_prune_command(keep: int | None, *, json: bool) -> int:
     """Remove old generations of every file, never the one that is served."""
     settings = load_settings()
-    removed = prune_exports(exports_folder(settings), keep if keep is not None else settings.export_generations)
+    exports = exports_folder(settings)
+    if not exports.is_dir():
+        raise no_export_in(exports)
+    removed = prune_exports(exports, keep if keep is not None else settings.export_generations)
     if json:
         print_json({"removed": [str(path) for path in removed]})
         return 0

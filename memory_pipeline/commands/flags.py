@@ -70,7 +70,7 @@ def list_command(*, json: bool) -> int:
 def set_command(name: str, *, enabled: bool) -> int:
     """Switch a flag in every process."""
     flag = _flag(name)
-    with open_desk() as desk, desk.database.transaction() as connection:
+    with open_desk(make_home=True) as desk, desk.database.transaction() as connection:
         changed = set_override(connection, flag, desk.author, enabled=enabled)
         forward = bring_waiting_forward(connection, flag.waiting_jobs, _SETTLED_SECONDS) if enabled else 0
     return _say(f"{flag} is {_on(enabled)} in every process", forward, changed=changed)

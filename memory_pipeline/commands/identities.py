@@ -159,7 +159,7 @@ def users_status_command(email: str, tenant: str | None, status: Literal["active
 def users_token_command(email: str, tenant: str | None, lifetime_seconds: int, *, create: bool, json: bool) -> int:
     """Print a token of the development issuer for a user, and link its identity to them."""
     embedded = load_settings().postgres_app_url is None
-    with open_desk() as desk:
+    with open_desk(make_home=create) as desk:
         home = desk.settings.home
         if embedded and desk.settings.issuers_file is None:
             ensure_development_issuer(home)
@@ -232,7 +232,7 @@ def tenants_list_command(*, json: bool) -> int:
 
 def tenants_add_command(slug: str, name: str | None, *, json: bool) -> int:
     """Add a tenant."""
-    with open_desk() as desk:
+    with open_desk(make_home=True) as desk:
         tenant_id, added = _administration(desk).add_tenant(slug, name)
     if json:
         print_json({"tenant_id": tenant_id, "slug": slug, "added": added})

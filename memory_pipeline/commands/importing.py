@@ -114,7 +114,7 @@ def import_file(
         if dry_run:
             report = _count(records, user, rejections)
         else:
-            with running_pipeline() as pipeline:
+            with running_pipeline(make_home=True) as pipeline:
                 report = import_records(
                     pipeline,
                     tenant,

@@ -18,17 +18,21 @@ def jobs_list(
     state: Annotated[
         Literal["pending", "processing", "completed", "failed", "dead"] | None, typer.Option(help="Only in this state.")
     ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All jobs by age, completed ones too.")] = False,
     error_class: ErrorClass = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most jobs to show.")] = 50,
     json: Json = False,
 ) -> None:
-    """Show how many jobs there are in each state, and the newest of them.
+    """Show how many jobs there are in each state, and those that are not done, the dead first, then the newest.
 
     Example: `memory-pipeline jobs list --dead`
     """
-    from memory_pipeline.commands.jobs import list_command
+    if dead + (state is not None) + all_ > 1:
+        raise typer.BadParameter("give one of --dead, --state and --all.")
+    from memory_pipeline.commands.jobs import UNFINISHED, list_command
 
-    raise typer.Exit(list_command("dead" if dead else state, error_class, limit, json=json))
+    states = ("dead",) if dead else UNFINISHED if state is None else (state,)
+    raise typer.Exit(list_command(None if all_ else states, error_class, limit, json=json))
 
 
 @jobs.command("show")

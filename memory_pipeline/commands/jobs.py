@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
-from memory_pipeline.commands.output import number, out, print_json, table
+from memory_pipeline.commands.output import age, number, out, plain, print_json, print_rows
 from memory_pipeline.commands.session import running_pipeline
 from memory_pipeline.model.errors import InvalidRequestError, NotFoundError
 from memory_pipeline.model.jobs import JobState
@@ -20,15 +22,23 @@ from memory_pipeline.stores.postgres.job_reports import (
     show_job,
 )
 
+UNFINISHED: tuple[JobState, ...] = ("dead", "failed", "processing", "pending")
+"""What whoever looks wants to know of, what needs them first."""
 _PAGE = 100
+_ERROR_CHARACTERS = 300
 
 
-def list_command(state: JobState | None, error_class: str | None, limit: int, *, json: bool) -> int:
-    """Show counts by state and type, then the newest jobs."""
+def list_command(states: Sequence[JobState] | None, error_class: str | None, limit: int, *, json: bool) -> int:
+    """Show counts by state, then at most `limit` jobs: state by state in the order given (None: of all states alike),
+    the newest first."""
+    jobs: list[Job] = []
     with running_pipeline() as pipeline, pipeline.database.transaction() as connection:
         stats = job_stats(connection)
         classes = dead_by_class(connection)
-        jobs = list_jobs(connection, states=None if state is None else [state], error_class=error_class, limit=limit)
+        now = database_now(connection)
+        for one in [None] if states is None else [[state] for state in states]:
+            if len(jobs) < limit:
+                jobs += list_jobs(connection, states=one, error_class=error_class, limit=limit - len(jobs))
     if json:
         print_json({"stats": stats, "dead": classes, "jobs": [job._asdict() for job in jobs]})
         return 0
@@ -39,17 +49,31 @@ def list_command(state: JobState | None, error_class: str | None, limit: int, *,
     for each in classes:
         out.print(f"dead: {number(each.jobs)} of {each.job_type} by {each.error_class}", highlight=False)
     if jobs:
-        _show(jobs)
+        _show(jobs, now)
+    elif states == UNFINISHED and error_class is None:
+        out.print("no job waits and none failed; `jobs list --all` shows what was done last", highlight=False)
+    elif states is not None or error_class is not None:
+        kind = " or ".join(states or ("such",))
+        out.print(f"no {kind} jobs" + (f" of class {error_class}" if error_class else ""), markup=False)
+    if len(jobs) == limit:
+        out.print(f"only {number(limit)} are shown; --limit shows more")
+    if any(job.state == "dead" for job in jobs):
+        out.print("`memory-pipeline jobs retry ID` gives a dead job another try, `--all` all of them", highlight=False)
     return 0
 
 
-def _show(jobs: list[Job]) -> None:
-    grid = table("Jobs", "job", "type", "state", "attempts", "added", "error")
-    for job in jobs:
-        error = f"{job.error_class}: {job.error_text}" if job.error_class else ""
-        added = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
-        grid.add_row(str(job.job_id), job.job_type, job.state, str(job.attempts), added, error[:80])
-    out.print(grid)
+def _show(jobs: list[Job], now: datetime) -> None:
+    out.print()
+    print_rows(
+        ("job", "type", "state", "tries", "age"),
+        [
+            (
+                (str(job.job_id), job.job_type, job.state, str(job.attempts), age(now - job.created_at)),
+                plain(f"{job.error_class}: {job.error_text}"[:_ERROR_CHARACTERS]) if job.error_class else "",
+            )
+            for job in jobs
+        ],
+    )
 
 
 def show_command(job_id: str, *, json: bool) -> int:

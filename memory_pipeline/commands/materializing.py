@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
 from memory_pipeline.commands.output import err, number, out, print_json, table
-from memory_pipeline.commands.session import running_stack
+from memory_pipeline.commands.session import require_stores, running_stack
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.window import DayWindow
-from memory_pipeline.settings import Settings
+from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.messages import message_days
 
@@ -56,7 +56,8 @@ def days_to_materialize(settings: Settings, first: date | None, last: date | Non
 
 def materialize_command(assets: list[str], first: date | None, last: date | None, *, json: bool) -> int:
     """Materialize on running stores; return the exit code: 0, or 1 where a run or a check failed."""
-    with running_stack() as settings:
+    require_stores(load_settings())
+    with running_stack(make_home=True) as settings:  # Dagster's own folder, beside servers of one's own
         window = days_to_materialize(settings, first, last)
         reports = run_assets(assets, window, quiet=json)
     if json:

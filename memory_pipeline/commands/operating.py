@@ -17,13 +17,14 @@ import msgspec
 from rich.markup import escape
 
 from memory_pipeline.commands.output import err, number, out, print_json, table
-from memory_pipeline.commands.session import project_root, running_stack, unprepared_stack
+from memory_pipeline.commands.session import project_root, running_stack, scratch_stack, unprepared_stack
+from memory_pipeline.local.accounts import home_of
 from memory_pipeline.local.dagster_dev import DagsterDev
 from memory_pipeline.local.own_servers import ApiServer, WorkerServer
 from memory_pipeline.local.restarts import Restarts
 from memory_pipeline.local.stack import running_stack as find_running_stack
-from memory_pipeline.local.stack import settings_with
-from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, WiringError
+from memory_pipeline.local.stack import settings_with, stores_missing
+from memory_pipeline.model.errors import MemoryPipelineError, NotFoundError, SettingsError, WiringError
 from memory_pipeline.model.jobs import JOB_TYPES
 from memory_pipeline.serving.wiring import wired
 from memory_pipeline.settings import Settings, load_settings
@@ -47,9 +48,10 @@ class Check(msgspec.Struct, frozen=True):
 
 def env_command() -> int:
     """Print `export` lines of the stack that is up."""
-    state = find_running_stack(load_settings())
+    settings = load_settings()
+    state = find_running_stack(settings)
     if state is None:
-        raise MemoryPipelineError("no stack is up on this home; start one with `memory-pipeline up`.")
+        raise _no_stack_up(settings)
     for name, value in sorted(state.env.items()):
         print(f"export {name}={shlex.quote(value)}")
     return 0
@@ -57,7 +59,7 @@ def env_command() -> int:
 
 def migrate_command(*, check: bool) -> int:
     """Apply the migrations with the admin's connection, or only compare."""
-    with unprepared_stack() as settings:
+    with unprepared_stack(make_home=not check) as settings:
         return _migrate(settings.postgres_admin_url, check)
 
 
@@ -121,13 +123,17 @@ def _checks() -> Iterator[Check]:
     except SettingsError as error:
         yield Check("settings", False, str(error))
         return
-    yield Check("settings", True, f"home {settings.home}, partitions from {settings.partition_start}")
+    yield Check("settings", True, f"partitions from {settings.partition_start}")
+    home = home_of(settings.home)
+    there = home.is_dir() and stores_missing(settings) is None
+    untried = f"{home} has no memory yet (`memory-pipeline import`, `up` or `demo` makes one): tried elsewhere below"
+    yield Check("home", True, str(home) if there else untried)
     free = shutil.disk_usage(_existing_parent(settings.home)).free
     yield Check(
         "disk", free > 2**30, f"{free / 2**30:.1f} GiB free" + ("" if free > 2**30 else "; free at least 1 GiB")
     )
     try:
-        with running_stack() as stack:
+        with running_stack(make_home=True) if there else scratch_stack("memory-doctor-") as stack:
             yield from _store_checks(stack)
     except MemoryPipelineError as error:
         yield Check("stores", False, str(error))
@@ -200,7 +206,7 @@ def up_command() -> int:
     from memory_pipeline.local.issuer import ensure_development_issuer
 
     stop = threading.Event()
-    with _set_on_signals(stop), running_stack() as settings, contextlib.ExitStack() as stops:
+    with _set_on_signals(stop), running_stack(make_home=True) as settings, contextlib.ExitStack() as stops:
         _end_runs_of_before()
         if settings.issuers_file is None:
             ensure_development_issuer(settings.home)
@@ -275,7 +281,16 @@ def _settings_of_what_runs() -> Settings:
     """The settings as they are where they name stores; else with those of the stack that is up."""
     settings = load_settings()
     state = find_running_stack(settings) if settings.postgres_app_url is None else None
+    if state is None and settings.postgres_app_url is None and settings.postgres_pipeline_url is None:
+        raise _no_stack_up(settings)
     return settings_with(settings, state.env) if state is not None else settings
+
+
+def _no_stack_up(settings: Settings) -> MemoryPipelineError:
+    return NotFoundError(
+        f"no stack is up on {home_of(settings.home)}: start one there with `memory-pipeline up`. If yours is "
+        "elsewhere, name it: MEMORY_HOME=/path/to/.memory; servers of your own are named by the MEMORY_*_URL settings."
+    )
 
 
 def _end_runs_of_before() -> None:

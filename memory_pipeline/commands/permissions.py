@@ -77,7 +77,7 @@ def enable_command(plugin: str, *, enabled: bool) -> int:
 
 def register_command(plugin: str, description: str, *, default_install: bool, costs: bool | None = None) -> int:
     """Add a plugin to the registry, or change what the registry says of it."""
-    with open_desk() as desk:
+    with open_desk(make_home=True) as desk:
         change = desk.change(
             lambda connection: changes.register_plugin(
                 connection, plugin, description, desk.author, default_install=default_install, costs=costs
@@ -147,7 +147,7 @@ def revoke_command(role: str, email: str, tenant: str | None) -> int:
 
 def allow_command(role: str, permission: str) -> int:
     """Have a role allow something in every tenant."""
-    with open_desk() as desk:
+    with open_desk(make_home=True) as desk:
         change = desk.change(
             lambda connection: changes.allow(connection, role, permission, desk.author), _of_role(role, permission)
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from memory_pipeline.commands.output import err, out
-from memory_pipeline.local.accounts import reachable_home
+from memory_pipeline.local.accounts import home_of
 from memory_pipeline.model.errors import ExportError, ForbiddenError, NoExportError
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stores.duckdb.generations import current_export
@@ -18,10 +18,19 @@ MAX_ROWS = 10_000
 
 
 def exports_folder(settings: Settings) -> Path:
-    """Return where exports are published: with embedded stores below the home they really use (see reachable_home)."""
+    """Return where exports are published: with embedded stores below the home they really use (see home_of)."""
     if settings.data_dir is not None or settings.postgres_pipeline_url is not None:
         return settings.data / "exports"
-    return reachable_home(settings.home, say=lambda line: None) / "data" / "exports"
+    return home_of(settings.home) / "data" / "exports"
+
+
+def no_export_in(exports: Path) -> NoExportError:
+    """What to say to a person where nothing was exported: where that was, and how to name another place."""
+    return NoExportError(
+        f"nothing has been exported to {exports} yet: run `memory-pipeline materialize`. If yours is elsewhere, run "
+        "this in the folder where you made it, or name it: MEMORY_HOME=/path/to/.memory (or "
+        "MEMORY_DATA_DIR, where that was set)."
+    )
 
 
 def list_questions_command() -> int:
@@ -50,6 +59,8 @@ def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant:
 
     def answer() -> bool:
         try:
+            if tenant is not None and not exports.is_dir():
+                raise no_export_in(exports)
             path = (
                 current_export(exports)
                 if tenant is None
@@ -64,8 +75,8 @@ def sql_command(statement: str, format_: Format, timeout_seconds: float, tenant:
 
     try:
         truncated = answer()
-    except NoExportError:
-        raise
+    except NoExportError as error:
+        raise no_export_in(exports) from error
     except ExportError:
         # A publication may have taken the file away between finding and opening it; nothing was written then.
         truncated = answer()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from memory_pipeline.local.accounts import reachable_home
-from memory_pipeline.local.stack import local_stack, settings_with
+from memory_pipeline.local.stack import local_stack, no_stores_at, settings_with, stores_missing
 from memory_pipeline.model.errors import SettingsError
 from memory_pipeline.settings import Settings, load_settings
 from memory_pipeline.stages.pipeline import Pipeline
@@ -38,26 +38,36 @@ def project_root() -> Path:
 
 
 @contextmanager
-def running_stack() -> Iterator[Settings]:
+def running_stack(*, make_home: bool = False) -> Iterator[Settings]:
     """Give settings with every URL set, of stores that run for as long as this lasts, migrated.
+
+    A home that is not there is made only with `make_home`: whoever looks for something in the wrong folder is told so
+    (NotFoundError) instead of being shown an empty memory.
 
     The addresses go into this process's environment too: Dagster and the code location read them from there.
     """
-    with _stack_of(load_settings()) as settings:
+    with _stack_of(load_settings(), make_home=make_home) as settings:
         yield settings
 
 
+def require_stores(settings: Settings) -> None:
+    """Raise NotFoundError where the stores would be embedded ones that nobody made yet."""
+    missing = stores_missing(settings)
+    if missing is not None:
+        raise no_stores_at(missing)
+
+
 @contextmanager
-def unprepared_stack() -> Iterator[Settings]:
+def unprepared_stack(*, make_home: bool = False) -> Iterator[Settings]:
     """Give settings of running stores as they are: nothing is migrated."""
-    with _stack_of(load_settings(), prepare=None) as settings:
+    with _stack_of(load_settings(), prepare=None, make_home=make_home) as settings:
         yield settings
 
 
 @contextmanager
-def running_pipeline() -> Iterator[Pipeline]:
+def running_pipeline(*, make_home: bool = False) -> Iterator[Pipeline]:
     """Give an open pipeline on running stores."""
-    with running_stack() as settings, Pipeline(settings) as pipeline:
+    with running_stack(make_home=make_home) as settings, Pipeline(settings) as pipeline:
         yield pipeline
 
 
@@ -67,14 +77,19 @@ def scratch_pipeline(prefix: str) -> Iterator[Pipeline]:
 
     Everything is gone afterwards: for measuring, so that it neither finds nor leaves anything.
     """
+    with scratch_stack(prefix, **_NO_SERVERS) as settings, Pipeline(settings) as pipeline:
+        yield pipeline
+
+
+@contextmanager
+def scratch_stack(prefix: str, **changes: None) -> Iterator[Settings]:
+    """Give settings of running stores with a temporary folder as home, and these changes to the environment's."""
     parent = reachable_home(Path(tempfile.gettempdir()), say=lambda line: None)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder:
         Path(folder).chmod(0o711)
-        settings = load_settings(
-            **load_settings().model_dump() | _NO_SERVERS | {"home": Path(folder), "data_dir": None}
-        )
-        with _stack_of(settings) as running, Pipeline(running) as pipeline:
-            yield pipeline
+        settings = load_settings(**load_settings().model_dump() | changes | {"home": Path(folder), "data_dir": None})
+        with _stack_of(settings, make_home=True) as running:
+            yield running
 
 
 def _prepare(env: dict[str, str]) -> None:
@@ -83,12 +98,15 @@ def _prepare(env: dict[str, str]) -> None:
 
 
 @contextmanager
-def _stack_of(settings: Settings, prepare: Callable[[dict[str, str]], None] | None = _prepare) -> Iterator[Settings]:
-    with local_stack(settings, prepare=prepare) as env:
+def _stack_of(
+    settings: Settings, *, make_home: bool, prepare: Callable[[dict[str, str]], None] | None = _prepare
+) -> Iterator[Settings]:
+    with local_stack(settings, prepare=prepare, make_home=make_home) as env:
         earlier = {name: os.environ.get(name) for name in env}
         os.environ.update(env)
         try:
-            _install_instance_file(Path(env["DAGSTER_HOME"]))
+            if make_home or Path(env["DAGSTER_HOME"]).is_dir():
+                _install_instance_file(Path(env["DAGSTER_HOME"]))
             yield settings_with(settings, env)
         finally:
             for name, value in earlier.items():

@@ -19,7 +19,7 @@ import msgspec
 from memory_pipeline.importers.decoding import UndecodableError, convert, decode
 from memory_pipeline.importers.files import DamagedFileError, Export, open_export
 from memory_pipeline.importers.json_array import BrokenJsonError, Oversized, split_array
-from memory_pipeline.importers.options import ImportOptions, checked, from_epoch, label, reject
+from memory_pipeline.importers.options import ImportOptions, checked, from_epoch, label, reject, rest_unread
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.records import IncomingMessage, Rejection, Role
 from memory_pipeline.model.validation import Problem
@@ -107,11 +107,7 @@ def read_chatgpt(path: Path, options: ImportOptions) -> Iterator[IncomingMessage
             except (BrokenJsonError, DamagedFileError) as error:
                 if number == 0 and len(names) == 1:
                     raise MemoryPipelineError(f"{path} is not a ChatGPT export: in {name}, {error}") from error
-                yield Rejection(
-                    origin=f"{name}, after conversation {number}",
-                    reason=f"the rest of the file can't be read: {error}",
-                    remedy="get the export again and import it whole; repeats change nothing",
-                )
+                yield rest_unread(f"{name}, after conversation {number}", error, "export")
 
 
 def _conversation(element: bytes, origin: str, options: ImportOptions) -> Iterator[IncomingMessage | Rejection]:
@@ -124,13 +120,16 @@ def _conversation(element: bytes, origin: str, options: ImportOptions) -> Iterat
     if not identity:
         yield reject(origin, Problem("the conversation has no id", _AGAIN))
         return
-    leaf = conversation.current_node or _only_leaf(conversation.mapping)
-    if leaf is None:
-        if conversation.mapping:
-            yield reject(origin, Problem("the conversation does not say which branch is current", _AGAIN))
-        else:
+    leaf = conversation.current_node
+    if not leaf:
+        if not conversation.mapping:
             options.on_skip("conversation without messages")
-        return
+            return
+        only = _only_leaf(conversation.mapping)
+        if isinstance(only, Problem):
+            yield reject(origin, only)
+            return
+        leaf = only
     thread, problem = _thread(conversation.mapping, leaf)
     if problem is not None:
         yield reject(origin, problem)
@@ -264,13 +263,16 @@ def _thread(nodes: dict[str, Any], leaf: str) -> tuple[list[tuple[str, Any]], Pr
     return path, problem
 
 
-def _only_leaf(nodes: dict[str, Any]) -> str | None:
+def _only_leaf(nodes: dict[str, Any]) -> str | Problem:
     """Return the one node that is nobody's parent, where there is exactly one: exports of before `current_node`."""
     parents: set[str | None] = set()
-    for raw in nodes.values():
+    unreadable = ""
+    for node, raw in nodes.items():
         try:
             parents.add(convert(raw, _Link).parent)
-        except UndecodableError:  # the walk will come upon it and say so
-            continue
+        except UndecodableError as error:  # its parent looks like a leaf now, so it may be to blame for several
+            unreadable = unreadable or f", and node {node!r} can't be read ({error})"
     leaves = [node for node in nodes if node not in parents]
-    return leaves[0] if len(leaves) == 1 else None
+    if len(leaves) != 1:
+        return Problem(f"the conversation does not say which branch is current{unreadable}", _AGAIN)
+    return leaves[0]

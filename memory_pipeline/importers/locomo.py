@@ -21,7 +21,7 @@ import msgspec
 from memory_pipeline.importers.decoding import UndecodableError, convert, decode
 from memory_pipeline.importers.files import DamagedFileError, open_readable, read_blocks
 from memory_pipeline.importers.json_array import BrokenJsonError, Oversized, split_array
-from memory_pipeline.importers.options import ImportOptions, checked, reject
+from memory_pipeline.importers.options import ImportOptions, checked, reject, rest_unread
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.records import IncomingMessage, Rejection, Role
 from memory_pipeline.model.validation import Problem
@@ -87,11 +87,7 @@ def read_locomo(path: Path, options: ImportOptions) -> Iterator[IncomingMessage 
         except (BrokenJsonError, DamagedFileError) as error:
             if number == 0:
                 raise MemoryPipelineError(f"{path} is not LoCoMo data: {error}") from error
-            yield Rejection(
-                origin=f"{path.name}, after sample {number}",
-                reason=f"the rest of the file can't be read: {error}",
-                remedy="get the file again and import it whole; repeats change nothing",
-            )
+            yield rest_unread(f"{path.name}, after sample {number}", error, "file")
 
 
 def _sample(element: bytes, origin: str, options: ImportOptions) -> Iterator[IncomingMessage | Rejection]:

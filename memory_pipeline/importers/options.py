@@ -51,6 +51,15 @@ def reject(origin: str, problem: Problem) -> Rejection:
     return Rejection(origin=origin, reason=problem.reason, remedy=problem.remedy)
 
 
+def rest_unread(origin: str, error: Exception, source: str) -> Rejection:
+    """Return the rejection of all that comes after a damage in a file; `source` is what to get again: file, export."""
+    return Rejection(
+        origin=origin,
+        reason=f"the rest of the file can't be read: {error}",
+        remedy=f"get the {source} again and import it whole; repeats change nothing",
+    )
+
+
 def checked(message: IncomingMessage, limits: Limits) -> IncomingMessage | Rejection:
     """Return `message`, or why it can't be taken."""
     problem = check_message(message, limits)

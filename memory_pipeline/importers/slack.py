@@ -21,7 +21,7 @@ import msgspec
 from memory_pipeline.importers.decoding import UndecodableError, decode
 from memory_pipeline.importers.files import DamagedFileError, Export, open_export
 from memory_pipeline.importers.json_array import BrokenJsonError, Oversized, split_array
-from memory_pipeline.importers.options import ImportOptions, checked, label, reject
+from memory_pipeline.importers.options import ImportOptions, checked, label, reject, rest_unread
 from memory_pipeline.importers.slack_directory import LISTINGS, USER_FILES, Directory, read_directory
 from memory_pipeline.importers.slack_text import plain_text
 from memory_pipeline.model.errors import MemoryPipelineError
@@ -136,11 +136,7 @@ def _day(
                 micros, message = decoded
                 messages.append((micros, number, message))
     except (BrokenJsonError, DamagedFileError) as error:
-        damage = Rejection(
-            origin=f"{name}, after message {number}",
-            reason=f"the rest of the file can't be read: {error}",
-            remedy="get the export again and import it whole; repeats change nothing",
-        )
+        damage = rest_unread(f"{name}, after message {number}", error, "export")
     messages.sort(key=lambda each: each[:2])
     for micros, number, message in messages:
         if message.subtype is not None and message.subtype not in SPOKEN_SUBTYPES:

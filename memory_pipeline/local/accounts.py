@@ -54,29 +54,43 @@ def first_closed_folder(path: Path, account: Account | None) -> Path | None:
     return None
 
 
+def home_of(wanted: Path) -> Path:
+    """The absolute home folder, without making it. Raises StoreUnavailableError for another account's folder there."""
+    home, moved = _placed(wanted, say=lambda line: None)
+    if moved and os.path.lexists(home):
+        own_folder(home, mode=0o711)
+    return home
+
+
 def reachable_home(wanted: Path, say: Callable[[str], None]) -> Path:
     """The absolute home folder, made if missing. As root, a home below a folder that the server account cannot pass
     (such as /root) moves to /var/tmp/memory-pipeline-<hash of the wanted path>, and `say` is told so in one line."""
-    home = Path(os.path.abspath(wanted.expanduser()))
-    account = server_account()
-    closed = first_closed_folder(home, account)
-    if account is not None and closed is not None:
-        digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
-        moved = Path("/var/tmp") / f"memory-pipeline-{digest}"
-        say(f"Home is {moved}, because Postgres runs as {account.name}, who can't pass {closed} on the way to {home}.")
-        home = moved
+    home, moved = _placed(wanted, say)
+    if moved:
         home.parent.mkdir(parents=True, exist_ok=True)
         own_folder(home, mode=0o711)
-        return home
-    if not home.exists():
+    elif not home.exists():
         try:
             home.parent.mkdir(parents=True, exist_ok=True)
-            home.mkdir(mode=0o711 if account is not None else 0o700, exist_ok=True)
+            home.mkdir(mode=0o711 if server_account() is not None else 0o700, exist_ok=True)
         except OSError as error:
             raise SettingsError(
                 f"the home {home} can't be made ({error.strerror}); set MEMORY_HOME to a folder you may write to."
             ) from error
     return home
+
+
+def _placed(wanted: Path, say: Callable[[str], None]) -> tuple[Path, bool]:
+    """Where the home is, and whether that is another place than the wanted one."""
+    home = Path(os.path.abspath(wanted.expanduser()))
+    account = server_account()
+    closed = first_closed_folder(home, account)
+    if account is None or closed is None:
+        return home, False
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+    moved = Path("/var/tmp") / f"memory-pipeline-{digest}"
+    say(f"Home is {moved}, because Postgres runs as {account.name}, who can't pass {closed} on the way to {home}.")
+    return moved, True
 
 
 def own_folder(path: Path, mode: int, account: Account | None = None) -> None:

@@ -5,12 +5,12 @@ Always a server, also on one machine: two processes with a client on the same di
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import sys
 from pathlib import Path
 
+from memory_pipeline.local.http_probe import answers_ok
 from memory_pipeline.local.processes import Child, start_child
 from memory_pipeline.local.tcp_server import TcpServer
 
@@ -39,12 +39,5 @@ class ChromaServer(TcpServer):
         return start_child("Chroma", command, self.log, death_signal=signal.SIGTERM, env=environment, cwd=self.data_dir)
 
     def answers(self) -> bool:
-        """Its heartbeat; http.client, because it never asks a proxy."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        try:
-            connection.request("GET", "/api/v2/heartbeat")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        """Its heartbeat."""
+        return answers_ok(self.port, "/api/v2/heartbeat")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from memory_pipeline.local.http_probe import answers_ok
 from memory_pipeline.local.processes import Child, descendants, kill_tree, listens_on, process_identity, start_child
 from memory_pipeline.model.errors import StoreUnavailableError
 
@@ -87,14 +87,7 @@ class HttpChild:
             listens_on(pid, self.port) for pid in (self._child.pid, *descendants(self._child.pid))
         ):
             return False
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        try:
-            connection.request("GET", self.path)
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return answers_ok(self.port, self.path)
 
 
 def _taken(port: int) -> bool:

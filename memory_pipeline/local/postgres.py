@@ -208,7 +208,7 @@ class PostgresServer:
     def _lock_lines(self) -> list[str]:
         try:
             return (self.data_dir / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
+        except FileNotFoundError:  # no server has this folder
             return []
 
     def _clear_stale_lock(self) -> None:
@@ -231,7 +231,7 @@ class PostgresServer:
             return False
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError):  # it has ended since
             return False
         return b"postgres" in os.path.basename(command[0]) and os.fsencode(self.data_dir) in command
 

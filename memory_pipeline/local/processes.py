@@ -75,7 +75,7 @@ def _runs(pid: int) -> bool:
     """Whether a process has a thread that no SIGSTOP has stopped yet."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
-    except FileNotFoundError:
+    except FileNotFoundError:  # it has ended
         return False
     states = [fields[0] for thread in threads if (fields := _stat_fields(int(thread))) is not None]
     return any(state not in "TtZX" for state in states)
@@ -139,7 +139,7 @@ def kill_tree(pid: int) -> None:
     """SIGKILL a process and everything below it, and wait until the descendants are gone."""
     below = [identity for child in descendants(pid) if (identity := process_identity(child)) is not None]
     for victim in [pid, *(identity.pid for identity in below)]:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # ended since we listed it
             os.kill(victim, signal.SIGKILL)
     deadline = time.monotonic() + 5
     while any(identity.is_alive() for identity in below) and time.monotonic() < deadline:

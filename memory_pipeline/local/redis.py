@@ -56,7 +56,7 @@ class RedisServer(TcpServer):
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")
                 return connection.recv(64).startswith(b"+PONG")
-        except OSError:
+        except OSError:  # not up yet, or no longer: whoever asks also asks whether the process lives
             return False
 
 

@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory_pipeline.local.accounts import reachable_home
+from memory_pipeline.local.accounts import home_of, reachable_home
 from memory_pipeline.local.chroma import ChromaServer
 from memory_pipeline.local.postgres import PostgresServer
 from memory_pipeline.local.processes import ProcessIdentity, boot_id, kill_tree, own_identity
 from memory_pipeline.local.redis import RedisServer
-from memory_pipeline.model.errors import SettingsError, StoreUnavailableError
+from memory_pipeline.model.errors import NotFoundError, SettingsError, StoreUnavailableError
 from memory_pipeline.settings import Settings, load_settings
 
 Say = Callable[[str], None]
@@ -95,9 +95,8 @@ class StackState:
 
 
 def running_stack(settings: Settings) -> StackState | None:
-    """The stack that runs on this home right now, if one does; starts and changes nothing but the home folder."""
-    home = reachable_home(settings.home, say=lambda line: None)
-    state = StackState.read(home / "run" / "stack.json")
+    """The stack that runs on this home right now, if one does; starts, makes and changes nothing."""
+    state = StackState.read(home_of(settings.home) / "run" / "stack.json")
     return state if state is not None and state.is_alive() else None
 
 
@@ -107,21 +106,36 @@ def settings_with(settings: Settings, env: Mapping[str, str]) -> Settings:
     return load_settings(**(settings.model_dump() | changes))
 
 
+def stores_missing(settings: Settings) -> Path | None:
+    """The home where embedded stores would have to be made first; None where they are there, or others are named."""
+    home = home_of(settings.home)
+    return None if _given_stores(settings) is not None or (home / "postgres").exists() else home
+
+
 @contextlib.contextmanager
 def local_stack(
-    settings: Settings, *, prepare: Callable[[dict[str, str]], None] | None = None, say: Say = say_on_stderr
+    settings: Settings,
+    *,
+    prepare: Callable[[dict[str, str]], None] | None = None,
+    say: Say = say_on_stderr,
+    make_home: bool = True,
 ) -> Iterator[dict[str, str]]:
     """The environment variables of running stores: MEMORY_*_URL, MEMORY_HOME, DAGSTER_HOME.
 
     With stores of one's own in the settings: those, and nothing is started. Else the stack that runs on this home is
     joined, or started and owned. The owner calls `prepare` (migrations) with the variables before anyone can join.
+    Without `make_home`, no folder is made for stores of one's own, and none for embedded ones that are not there.
 
-    Raises SettingsError if only some of the stores are given, StoreUnavailableError if a server does not start.
+    Raises NotFoundError for those, SettingsError if only some of the stores are given, StoreUnavailableError if a
+    server does not start.
     """
     own_stores = _given_stores(settings)
     if own_stores is not None:
-        yield own_stores | _places(Path(os.path.abspath(settings.home.expanduser())))
+        yield own_stores | _places(Path(os.path.abspath(settings.home.expanduser())), make=make_home)
         return
+    missing = None if make_home else stores_missing(settings)
+    if missing is not None:
+        raise no_stores_at(missing)
     home = reachable_home(settings.home, say)
     run = home / "run"
     run.mkdir(mode=0o711, exist_ok=True)
@@ -157,9 +171,18 @@ def _given_stores(settings: Settings) -> dict[str, str] | None:
     return given
 
 
-def _places(home: Path) -> dict[str, str]:
+def no_stores_at(home: Path) -> NotFoundError:
+    """What to say where a command looks for stores that nobody made."""
+    return NotFoundError(
+        f"there is no memory in {home}: `memory-pipeline import`, `up` or `demo` makes one. If yours is elsewhere, run "
+        "this in the folder where you made it, or name it: MEMORY_HOME=/path/to/.memory."
+    )
+
+
+def _places(home: Path, *, make: bool = True) -> dict[str, str]:
     dagster_home = home / "dagster"
-    dagster_home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if make:
+        dagster_home.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A run over a range of days writes an event per day and asset; in batches that costs far less than one by one.
     return {"MEMORY_HOME": str(home), "DAGSTER_HOME": str(dagster_home), "DAGSTER_EVENT_BATCH_SIZE": "1000"}
 
@@ -172,7 +195,7 @@ def _lock(descriptor: int, kind: int) -> bool:
     """Try to take a flock without waiting; whether it was had."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except BlockingIOError:  # somebody else has it
         return False
     return True
 

@@ -261,7 +261,7 @@ def _prompt_tokens(answer: Any) -> int | None:
 def _error_code(response: httpx.Response) -> str | None:
     try:
         body = response.json()
-    except ValueError:
+    except ValueError:  # something before the service answered; its status is told all the same
         return None
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
@@ -279,7 +279,7 @@ def _retry_after(response: httpx.Response) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError):  # neither seconds nor a date: the waiting time is ours to choose
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

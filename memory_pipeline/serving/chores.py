@@ -9,6 +9,9 @@ from typing import Self
 
 import structlog
 
+from memory_pipeline.logs import places_of
+from memory_pipeline.model.errors import MemoryPipelineError
+
 log = structlog.get_logger()
 
 _STOP_SECONDS = 10.0
@@ -46,7 +49,9 @@ class Chores:
             # Told once, not every second while a store is away.
             if name not in self._failing:
                 self._failing.add(name)
-                log.error("chore_failed", chore=name, error=type(error).__name__, message=str(error))
+                # The text of a foreign error may quote a row.
+                said = str(error) if isinstance(error, MemoryPipelineError) else places_of(error)
+                log.error("chore_failed", chore=name, error=type(error).__name__, message=said)
         else:
             if name in self._failing:
                 self._failing.discard(name)

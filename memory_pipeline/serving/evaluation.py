@@ -20,7 +20,7 @@ from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.tenants import User
 
 if TYPE_CHECKING:
-    from memory_pipeline.stores.chroma import ChromaStore
+    from memory_pipeline.stores.chroma.store import ChromaStore
 
 CUTOFFS = (5, 10, 25, 50)
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}

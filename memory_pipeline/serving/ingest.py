@@ -17,7 +17,7 @@ import msgspec
 
 from memory_pipeline.model.errors import RecordRefusedError
 from memory_pipeline.model.records import IncomingMessage, Rejection, Role
-from memory_pipeline.serving.rows import identity_of, incoming_row, speaker_of
+from memory_pipeline.serving.rows import conversation_row, identity_of, incoming_row, speaker_of
 from memory_pipeline.stores.postgres.conversations import owe_invalidations
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.messages import (
@@ -95,17 +95,7 @@ class Batch:
         turn = (row.sent_at, row.position)
         known = self.conversations.get(row.conversation_id)
         if known is None or turn < known[0]:
-            self.conversations[row.conversation_id] = (
-                turn,
-                ConversationRow(
-                    row.conversation_id,
-                    row.user_id,
-                    row.source,
-                    message.source_conversation_id,
-                    message.conversation_title,
-                    message.project,
-                ),
-            )
+            self.conversations[row.conversation_id] = (turn, conversation_row(row, message))
 
     def inherit(self, earlier: Batch) -> None:
         """Describe conversations as an earlier batch does: either of the two may be the first to store them."""

@@ -106,7 +106,7 @@ def _is_safe(uri: str) -> bool:
     try:
         parts = urlsplit(uri)
         host = parts.hostname
-    except ValueError:
+    except ValueError:  # no address at all; the caller says so
         return False
     if not host or parts.username is not None:
         return False
@@ -119,5 +119,5 @@ def is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+    except ValueError:  # a name: it may lead anywhere
         return False

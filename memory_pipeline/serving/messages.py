@@ -1,21 +1,20 @@
-"""Taking messages from an application: checked, given ids, written in one transaction, all or nothing.
+"""Writing the messages of an application: in one transaction, all or nothing, and then in the cached conversations.
 
-A client names its messages and conversations; the names are its user's own, so two users never meet. Posting a message
-again changes nothing and answers the same; another message under its name is a conflict.
+Posting a message again changes nothing and answers the same; another message under its name is a conflict.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import UUID
 
 import msgspec
 import structlog
 
+from memory_pipeline.logs import places_of
 from memory_pipeline.model import ids
 from memory_pipeline.model.errors import (
     BusyError,
@@ -26,11 +25,10 @@ from memory_pipeline.model.errors import (
     StoreUnavailableError,
 )
 from memory_pipeline.model.identity import Principal
-from memory_pipeline.model.records import BufferedWrite, IncomingMessage, Role
-from memory_pipeline.model.validation import Limits, Problem, check_id, check_message
+from memory_pipeline.model.records import BufferedWrite, IncomingMessage
 from memory_pipeline.model.window import NamedMemory
-from memory_pipeline.serving.rows import episode_of, identity_of, incoming_row, speaker_of
-from memory_pipeline.serving.transcript import API_SOURCE, cache_message, cache_owner, client_name
+from memory_pipeline.serving.rows import conversation_row, episode_of, identity_of, incoming_row, speaker_of
+from memory_pipeline.serving.transcript import cache_message, cache_owner, client_name
 from memory_pipeline.stores.postgres.conversations import Conversation, owe_invalidations
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.messages import (
@@ -48,31 +46,9 @@ from memory_pipeline.stores.redis.conversations import Announcement, Conversatio
 
 log = structlog.get_logger(__name__)
 
-MAX_MESSAGES = 1_000
-MAX_CLIENT_ID_CHARACTERS = 400
-"""With the user's id in front it is a source id, of at most 512."""
 _TRIES = 3
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 Result = TypeVar("Result")
-
-
-class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """One message as an application posts it."""
-
-    conversation_id: str
-    """The application's name for the conversation."""
-    role: Role
-    content: str
-    id: str | None = None
-    """The application's name for the message; None gets one, and then posting it again posts another message."""
-    sent_at: datetime | None = None
-    """None is the time of arrival."""
-    speaker: str | None = None
-    project: str | None = None
-    conversation_title: str | None = None
-    metadata: dict[str, Any] | None = None
 
 
 class MessageOwner(msgspec.Struct, frozen=True):
@@ -104,59 +80,6 @@ class Written(msgspec.Struct, frozen=True):
     """In the order of the messages."""
     inserted: int
     """How many were new."""
-
-
-def scoped(user_id: UUID, name: str) -> str:
-    """Return a client's name for a message or conversation as it is stored."""
-    return f"{user_id}/{name}"
-
-
-def prepare(user_id: UUID, posted: Sequence[NewMessage], limits: Limits, arrived_at: datetime) -> list[IncomingMessage]:
-    """Return the messages with every field filled in.
-
-    Raises InvalidRequestError for the first that can't be taken, saying which. Nothing is to be stored then.
-    """
-    messages = []
-    first_position = positions_from(arrived_at)
-    for number, new in enumerate(posted):
-        message_name = uuid4().hex if new.id is None else new.id
-        problem = _check_client_id("message id", message_name) or _check_client_id(
-            "conversation id", new.conversation_id
-        )
-        message = IncomingMessage(
-            source=API_SOURCE,
-            source_message_id=scoped(user_id, message_name),
-            source_conversation_id=scoped(user_id, new.conversation_id),
-            role=new.role,
-            content=new.content,
-            sent_at=new.sent_at or arrived_at,
-            position=first_position + number,
-            speaker=new.speaker,
-            conversation_title=new.conversation_title,
-            project=new.project,
-            raw_data=new.metadata,
-        )
-        problem = problem or check_message(message, limits)
-        if problem:
-            raise InvalidRequestError(f"messages[{number}]: {problem.reason}; {problem.remedy}.")
-        messages.append(message)
-    return messages
-
-
-def positions_from(arrived_at: datetime) -> int:
-    """Return the position of a request's first message: messages that carry the same time keep the order they came in,
-    across requests too. A request has fewer messages than lie between two microseconds.
-    """
-    # In whole numbers: as a float, two times a microsecond apart may come out alike.
-    return (arrived_at - _EPOCH) // _MICROSECOND * 1024
-
-
-def _check_client_id(name: str, text: str) -> Problem | None:
-    if len(text) > MAX_CLIENT_ID_CHARACTERS:
-        return Problem(
-            f"the {name} has {len(text)} characters, more than {MAX_CLIENT_ID_CHARACTERS}", f"shorten the {name}"
-        )
-    return check_id(name, text)
 
 
 def write(
@@ -293,8 +216,7 @@ def ingest_block(
     except MemoryPipelineError as error:
         log.error("memories_left_pending", memories=len(named), error=type(error).__name__, message=str(error))
     except Exception as error:  # noqa: BLE001 - the messages are stored, whatever a plugin raises
-        places = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-        log.error("memories_left_pending", memories=len(named), error=type(error).__name__, places=places[-4:])
+        log.error("memories_left_pending", memories=len(named), error=places_of(error))
     return written
 
 
@@ -351,17 +273,7 @@ def _rows(
         if key in rows and identity_of(rows[key]) != identity_of(row):
             raise _conflict(client_name(*key))
         rows.setdefault(key, row)
-        conversations.setdefault(
-            row.conversation_id,
-            ConversationRow(
-                row.conversation_id,
-                row.user_id,
-                row.source,
-                message.source_conversation_id,
-                message.conversation_title,
-                message.project,
-            ),
-        )
+        conversations.setdefault(row.conversation_id, conversation_row(row, message))
     return rows, conversations
 
 

@@ -22,7 +22,7 @@ from memory_pipeline.model.usage import UsageMeter
 from memory_pipeline.providers.base import Embedder, embed_texts
 from memory_pipeline.serving.fusion import Candidate, fuse
 from memory_pipeline.stores.postgres.database import Connection, Database
-from memory_pipeline.stores.postgres.index import live_generation
+from memory_pipeline.stores.postgres.index_generations import live_generation
 from memory_pipeline.stores.postgres.messages import ConversationTurn, last_turns
 from memory_pipeline.stores.postgres.search import (
     FoundMemory,
@@ -39,7 +39,7 @@ from memory_pipeline.stores.postgres.search import (
 from memory_pipeline.stores.postgres.tenants import User
 
 if TYPE_CHECKING:
-    from memory_pipeline.stores.chroma import ChromaStore
+    from memory_pipeline.stores.chroma.store import ChromaStore
 
 CANDIDATES = 200
 """How many memories the vector index suggests, and how many full text does."""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from memory_pipeline.logs import places_of
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.serving.buffering import ReplayReport, Write, replay, report_lost
 from memory_pipeline.stores.postgres.database import Database
@@ -104,7 +105,7 @@ class Replayer:
                 self._say("replay_waits", str(error), pause)
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
                 pause = min(pause * 2, self._max_pause)
-                self._say("replay_failed", type(error).__name__, pause)
+                self._say("replay_failed", places_of(error), pause)
             else:
                 if self._last_problem is not None:
                     _log.info("replay_works_again")

@@ -8,7 +8,7 @@ import msgspec
 
 from memory_pipeline.model import ids
 from memory_pipeline.model.records import IncomingMessage, Role
-from memory_pipeline.stores.postgres.messages import IncomingRow, MessageIdentity
+from memory_pipeline.stores.postgres.messages import ConversationRow, IncomingRow, MessageIdentity
 
 _REMEMBERED_ROLES = frozenset({Role.USER, Role.ASSISTANT})
 
@@ -33,6 +33,18 @@ def incoming_row(tenant_hex: str, user_hex: str, speaker: str, message: Incoming
         msgspec.json.encode(message.raw_data).decode() if message.raw_data else None,
         ids.episode_hex(message_id) if message.role in _REMEMBERED_ROLES else None,
         speaker,
+    )
+
+
+def conversation_row(row: IncomingRow, message: IncomingMessage) -> ConversationRow:
+    """Return the conversation of a message as that message describes it; `row` is the message's own."""
+    return ConversationRow(
+        row.conversation_id,
+        row.user_id,
+        row.source,
+        message.source_conversation_id,
+        message.conversation_title,
+        message.project,
     )
 
 

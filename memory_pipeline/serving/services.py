@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 from uuid import UUID
 
 import msgspec
@@ -27,10 +26,12 @@ from memory_pipeline.serving.analytics import Analytics
 from memory_pipeline.serving.buffering import accept_write
 from memory_pipeline.serving.chores import Chores
 from memory_pipeline.serving.gauges import SAMPLE_SECONDS, sample_gauges
-from memory_pipeline.serving.health import CacheReport, HealthReport, QueueReport, Remembered, StoreHealth, look
+from memory_pipeline.serving.health import CacheReport, HealthReport, Remembered
+from memory_pipeline.serving.health_checks import HealthChecks
 from memory_pipeline.serving.issuers import load_issuers
-from memory_pipeline.serving.messages import MessageOwner, NewMessage, TakenMessage
+from memory_pipeline.serving.messages import MessageOwner, TakenMessage
 from memory_pipeline.serving.permissions import require_permission
+from memory_pipeline.serving.posted_messages import NewMessage, prepare
 from memory_pipeline.serving.replayer import Replayer
 from memory_pipeline.serving.retention import forget_old_records
 from memory_pipeline.serving.sessions import Sessions
@@ -45,12 +46,6 @@ from memory_pipeline.stages.refusals import RefusalLog
 from memory_pipeline.stores.postgres.conversations import Deleted, owed_invalidations, settle_invalidations
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.directory import delete_expired_sessions
-from memory_pipeline.stores.postgres.job_reports import (
-    WORKER_SEEN_SECONDS,
-    job_stats,
-    require_writable,
-    workers_seen,
-)
 from memory_pipeline.stores.redis.buffer import WriteBuffer
 from memory_pipeline.stores.redis.conversations import ConversationCache
 from memory_pipeline.stores.redis.manager import RedisManager
@@ -132,13 +127,16 @@ class Services:
             self._replayer = Replayer(self.buffer, self._background, self._replay)
             self._replayer.start()
             opening.callback(self._replayer.stop)
+            self._checks = HealthChecks(
+                settings, self._background, self.redis, self.pipeline, self.buffer, self.flags, self._wiring
+            )
+            self._health = Remembered(self._checks.report)
             # Requests look at what was read last: none of them waits for a Postgres that is away.
             opening.enter_context(Chores({"feature_flags": self.flags.refresh}))
             opening.enter_context(Chores({"cache_invalidations": self._settle_invalidations}))
             opening.enter_context(Chores({"gauges": self._sample_gauges}, SAMPLE_SECONDS))
             cleaning = {"expired_sessions": self._forget_expired_sessions, "old_records": self._forget_old_records}
             opening.enter_context(Chores(cleaning, _CLEAN_SECONDS))
-            self._health = Remembered(self._look_around)
             self._open = opening.pop_all()
         return self
 
@@ -177,7 +175,7 @@ class Services:
             partition_start=self.settings.partition_start,
             max_message_bytes=self.settings.max_message_bytes,
         )
-        prepared = messages.prepare(principal.user_id, posted, limits, now)
+        prepared = prepare(principal.user_id, posted, limits, now)
         owner = MessageOwner.of(principal)
         try:
             written = self._write(owner, prepared, principal.actor, correlation_id, principal)
@@ -219,10 +217,7 @@ class Services:
 
     def cache_stats(self) -> CacheReport:
         """Return how large the caches are and how often they answered."""
-        health = self.redis.health()
-        return CacheReport(
-            health.connected, health.keys_count, health.memory_used, health.hits, health.misses, health.hit_rate
-        )
+        return self._checks.cache()
 
     # -- writing --
 
@@ -303,7 +298,7 @@ class Services:
             self.database, self.cache, entry, with_jobs=self.settings.worker_enabled
         ).inserted
 
-    # -- chores and health --
+    # -- chores --
 
     def _sample_gauges(self) -> None:
         self.health()  # sets which stores are up
@@ -326,78 +321,6 @@ class Services:
                 return
             with self._background.transaction() as connection:
                 settle_invalidations(connection, [invalidation_id for invalidation_id, _conversation in owed])
-
-    def _look_around(self) -> HealthReport:
-        stores: dict[str, StoreHealth] = {
-            "postgres": look(self._postgres_health),
-            "redis": look(self._redis_health),
-            "chroma": look(self._chroma_health),
-        }
-        queue, worker_running = None, False
-        if stores["postgres"].ok:
-            try:
-                queue, worker_running = self._queue()
-            except StoreUnavailableError as error:
-                stores["postgres"] = StoreHealth(False, str(error))
-            except BusyError as error:
-                log.warning("queue_not_counted", message=str(error))
-        for name, store in stores.items():
-            metrics.store_up.labels(name).set(store.ok)
-        wiring = self._wiring.report
-        buffer = self._buffer_stats()
-        return HealthReport(
-            ok=stores["postgres"].ok and wiring.ok and not buffer.get("alarm"),
-            system_enabled=self.flags.enabled(Flag.SYSTEM),
-            worker_enabled=self.settings.worker_enabled,
-            worker_running=worker_running,
-            stores=stores,
-            queue_stats=queue,
-            cache=self.cache_stats(),
-            buffer=buffer,
-            # Both places are named where they differ; else nobody without a token has to know any.
-            wiring={
-                "result": wiring.result,
-                "others": len(wiring.others),
-                "fingerprint": wiring.fingerprint.digest,
-                "schema_version": wiring.fingerprint.schema_version,
-            }
-            | ({} if wiring.ok else {"message": wiring.message}),
-        )
-
-    def _postgres_health(self) -> str:
-        self._background.ping()
-        with self._background.transaction() as connection:
-            require_writable(connection)
-        return "answers as memory_pipeline"
-
-    def _redis_health(self) -> str:
-        health = self.redis.health()
-        if not health.connected:
-            raise StoreUnavailableError(
-                "Redis does not answer; requests go on without caches, and writes can't be buffered."
-            )
-        return f"version {health.version}"
-
-    def _chroma_health(self) -> str:
-        self.pipeline.chroma.heartbeat()
-        return "answers"
-
-    def _queue(self) -> tuple[QueueReport, bool]:
-        """Jobs by state, and whether a worker is there."""
-        counts = Counter[str]()
-        with self._background.transaction() as connection:
-            for stat in job_stats(connection):
-                counts[stat.state] += stat.jobs
-            workers = workers_seen(connection, WORKER_SEEN_SECONDS)
-        return QueueReport(**counts), workers > 0
-
-    def _buffer_stats(self) -> Mapping[str, Any]:
-        enabled = self.settings.buffer_enabled
-        try:
-            stats = self.buffer.stats()
-        except StoreUnavailableError as error:
-            return {"enabled": enabled, "problem": str(error)}
-        return {"enabled": enabled, **msgspec.to_builtins(stats)}
 
 
 def _required(url: str | None, name: str) -> str:

@@ -154,6 +154,7 @@ class Sessions:
         try:
             present = self._ask(claims, hash_, correlation_id)
         except (StoreUnavailableError, BusyError):
+            # What Redis knows holds meanwhile, and Postgres is told later: the pause spares it every request of now.
             with self._lock:
                 self._not_told_until = time.monotonic() + _PAUSE_SECONDS
             return known

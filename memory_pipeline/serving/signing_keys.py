@@ -33,6 +33,7 @@ _CONNECT_SECONDS = 2.0
 _READ_SECONDS = 5.0
 _MAX_BYTES = 500_000
 _MIN_RSA_BITS = 2048
+_MAX_KEY_ID_CHARACTERS = 200
 # The parts of a public key; whatever else an entry holds (such as a private exponent) is left out.
 _PUBLIC = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y"), "OKP": ("kty", "crv", "x")}
 
@@ -160,7 +161,7 @@ def _usable_keys(issuer: Issuer, document: bytes) -> _Keys:
     keys: _Keys = {}
     for entry in entries if isinstance(entries, list) else []:
         for algorithm in issuer.algorithms:
-            key = _key(entry, algorithm)
+            key = _key(entry, algorithm, issuer)
             if key is not None:
                 key_id = entry.get("kid")
                 keys.setdefault((key_id if isinstance(key_id, str) else None, algorithm), key)
@@ -169,8 +170,11 @@ def _usable_keys(issuer: Issuer, document: bytes) -> _Keys:
     return keys
 
 
-def _key(entry: Any, algorithm: str) -> jwt.PyJWK | None:
-    """Return the key of a JWKS entry where it is meant for signatures of `algorithm`, else None."""
+def _key(entry: Any, algorithm: str, issuer: Issuer) -> jwt.PyJWK | None:
+    """Return the key of a JWKS entry where it is meant for signatures of `algorithm`, else None.
+
+    One that is meant for them and can't be used is told: the issuer's tokens of that key are refused.
+    """
     if not isinstance(entry, dict):
         return None
     kind, curves = KEY_OF_ALGORITHM[algorithm]
@@ -185,6 +189,17 @@ def _key(entry: Any, algorithm: str) -> jwt.PyJWK | None:
         return None
     try:
         key = jwt.PyJWK({name: entry[name] for name in _PUBLIC[kind]}, algorithm)
-    except (jwt.PyJWTError, KeyError, TypeError, ValueError):
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
+        _tell_unusable(entry, algorithm, issuer, f"{type(error).__name__}: {error}")
         return None
-    return None if kind == "RSA" and key.key.key_size < _MIN_RSA_BITS else key
+    if kind == "RSA" and key.key.key_size < _MIN_RSA_BITS:
+        _tell_unusable(entry, algorithm, issuer, f"it has {key.key.key_size} bits, fewer than {_MIN_RSA_BITS}")
+        return None
+    return key
+
+
+def _tell_unusable(entry: dict[str, Any], algorithm: str, issuer: Issuer, problem: str) -> None:
+    key_id = str(entry.get("kid"))[:_MAX_KEY_ID_CHARACTERS]
+    structlog.get_logger().warning(
+        "jwks_key_unusable", issuer=issuer.issuer, key_id=key_id, algorithm=algorithm, problem=problem
+    )

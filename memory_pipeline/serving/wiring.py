@@ -134,7 +134,7 @@ class Wiring:
             report = self._reported(_result_of(error), str(error), fingerprint, self.report.others)
             # Others compare themselves with this process, whatever it found.
             self._announce(fingerprint)
-        except BusyError:
+        except BusyError:  # nothing was found out, so what was found before stands
             self._announce(fingerprint)
             return self.report
         metrics.schema_checks.labels(report.result).inc()

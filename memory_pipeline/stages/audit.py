@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 import msgspec
@@ -18,9 +19,12 @@ import numpy as np
 from memory_pipeline.model.digests import BUCKETS, BucketDigest, IndexedVector
 from memory_pipeline.model.ids import bucket_of
 from memory_pipeline.model.window import Progress, no_progress
-from memory_pipeline.stores.chroma import ChromaStore, CollectionLostError
+from memory_pipeline.stores.chroma.connection import CollectionLostError
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.audits import (
+    GAPS,
     Finding,
+    audit_time,
     expected_vectors,
     gaps,
     record_audit,
@@ -28,12 +32,22 @@ from memory_pipeline.stores.postgres.audits import (
     unembedded_of,
 )
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import Generation, live_generation, writer_lock
+from memory_pipeline.stores.postgres.index_generations import Generation, live_generation
 from memory_pipeline.stores.postgres.planner import inform_planner
 from memory_pipeline.stores.postgres.tenants import all_tenants
+from memory_pipeline.stores.postgres.writer_lock import writer_lock
 
 LISTED_FINDINGS = 100
 """Findings listed per problem and tenant; all are counted."""
+
+_IndexProblem = Literal[
+    "collection_lost", "index_missing", "vector_missing", "vector_not_found", "vector_stale", "vector_surplus"
+]
+LOOKED_FOR = (
+    *(f"chroma: {problem}" for problem in get_args(_IndexProblem)),
+    *(f"postgres: {problem}" for problem in GAPS),
+)
+"""What every audit looks for, in every tenant."""
 
 _SAMPLED_VECTORS = 20
 _NEIGHBOURS = 10
@@ -68,6 +82,7 @@ def audit(
     started = time.monotonic()
     inform_planner(database)
     with database.transaction() as connection:
+        started_at = audit_time(connection)
         tenants = all_tenants(connection)
         for gap in gaps(connection, model, LISTED_FINDINGS):
             report.listed.append(Finding(gap.tenant_id, "postgres", gap.problem, gap.subject_id, {"in_all": gap.total}))
@@ -81,8 +96,13 @@ def audit(
     report.tenants = len(tenants)
     report.seconds = time.monotonic() - started
     with database.transaction() as connection:
-        checked = {"tenants": report.tenants, "vectors": report.vectors, "model": model}
-        report.audit_id = record_audit(connection, checked, report.listed, report.findings)
+        checked = {
+            "tenants": report.tenants,
+            "vectors": report.vectors,
+            "model": model,
+            "looked_for": list(LOOKED_FOR),
+        }
+        report.audit_id = record_audit(connection, started_at, checked, report.listed, report.findings)
     return report
 
 
@@ -97,14 +117,19 @@ def _audit_index(
         if generation is None:
             if expected.rows == 0:
                 return [], 0
-            return [Finding(tenant_id, "chroma", "index_missing", None, {"vectors": expected.rows})], 0
+            return [_of_index(tenant_id, "index_missing", None, {"vectors": expected.rows})], 0
         try:
             found = BucketDigest.of(_indexed(chroma, generation))
             findings = _differences(database, chroma, generation, expected.differing(found))
             findings += _lost_vectors(database, chroma, generation, seed, {finding.subject_id for finding in findings})
         except CollectionLostError as error:
-            return [Finding(tenant_id, "chroma", "collection_lost", None, {"error": str(error)})], 0
+            return [_of_index(tenant_id, "collection_lost", None, {"error": str(error)})], 0
     return findings, found.rows
+
+
+def _of_index(tenant_id: UUID, problem: _IndexProblem, subject_id: UUID | None, detail: dict[str, Any]) -> Finding:
+    """Return a finding in Chroma: of a problem that audits are known to look for."""
+    return Finding(tenant_id, "chroma", problem, subject_id, detail)
 
 
 def _first_of_each_problem(findings: Sequence[Finding]) -> Iterator[Finding]:
@@ -158,13 +183,14 @@ def compare(
         wanted, there = expected.get(key), found.get(key)
         if wanted == there:
             continue
+        problem: _IndexProblem
         problem = "vector_missing" if there is None else "vector_surplus" if wanted is None else "vector_stale"
         detail = {
             "chunk": key[1],
             "expected_version": wanted.version if wanted else None,
             "found_version": there.version if there else None,
         }
-        findings.append(Finding(tenant_id, "chroma", problem, key[0], detail))
+        findings.append(_of_index(tenant_id, problem, key[0], detail))
     return findings
 
 
@@ -187,5 +213,5 @@ def _lost_vectors(
         same = {(hit.memory_id, hit.chunk) for hit in hits if hit.distance <= _SAME_VECTOR}
         if (vector.memory_id, vector.chunk) not in same and len(same) < _NEIGHBOURS:
             detail = {"chunk": vector.chunk, "nearest_distance": hits[0].distance if hits else None}
-            findings.append(Finding(generation.tenant_id, "chroma", "vector_not_found", vector.memory_id, detail))
+            findings.append(_of_index(generation.tenant_id, "vector_not_found", vector.memory_id, detail))
     return findings

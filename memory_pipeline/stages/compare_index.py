@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
-from memory_pipeline.stores.chroma import ChromaStore, CollectionLostError
+from memory_pipeline.stores.chroma.connection import CollectionLostError
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import count_entries, live_generation, writer_lock
+from memory_pipeline.stores.postgres.index import count_entries
+from memory_pipeline.stores.postgres.index_generations import live_generation
 from memory_pipeline.stores.postgres.tenants import all_tenants
+from memory_pipeline.stores.postgres.writer_lock import writer_lock
 
 
 class CollectionCount(NamedTuple):

@@ -54,23 +54,24 @@ def export_lake(
         with lock:
             progress(rows)
 
-    with exporting(lake_root) as export, snapshot(pipeline_url) as source:
-        present = source.fingerprints()
+    with exporting(lake_root) as export:
+        with snapshot(pipeline_url) as source:
+            present = source.fingerprints()
 
-        def write(table: str) -> LakeReport:
-            return export.write(
-                table,
-                source.source,
-                statement_digest(export_statement(table)),
-                present.get(table, {}),
-                EVERY_DAY if table in LEDGERS else window,
-                partial(source.read, table),
-                counted,
-            )
+            def write(table: str) -> LakeReport:
+                return export.write(
+                    table,
+                    source.source,
+                    statement_digest(export_statement(table)),
+                    present.get(table, {}),
+                    EVERY_DAY if table in LEDGERS else window,
+                    partial(source.read, table),
+                    counted,
+                )
 
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="lake") as readers:
-            reports = list(readers.map(write, [*dimensions, *daily_tables]))
-        export.commit()
+            with ThreadPoolExecutor(_READERS, thread_name_prefix="lake") as readers:
+                reports = list(readers.map(write, [*dimensions, *daily_tables]))
+        export.commit()  # it may wait for a publication; Postgres need not
     return reports
 
 

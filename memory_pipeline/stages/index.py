@@ -15,12 +15,15 @@ import msgspec
 
 from memory_pipeline.model.errors import MemoryPipelineError, StoreUnavailableError
 from memory_pipeline.model.window import DayWindow, Progress, Selection, no_progress
-from memory_pipeline.stages.indexer import Indexer, RecoveryUnfinishedError, TenantIndexReport
-from memory_pipeline.stores.chroma import ChromaFailingError, ChromaStore
+from memory_pipeline.stages.indexer import Indexer
+from memory_pipeline.stages.vector_writer import RecoveryUnfinishedError, TenantIndexReport
+from memory_pipeline.stores.chroma.connection import ChromaFailingError
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.due import MemoryKey, keys_of, named_and_facts
-from memory_pipeline.stores.postgres.index import Scope, WriterBusyError, tenants_of_named, tenants_to_index
+from memory_pipeline.stores.postgres.index import Scope, tenants_of_named, tenants_to_index
 from memory_pipeline.stores.postgres.planner import inform_planner
+from memory_pipeline.stores.postgres.writer_lock import WriterBusyError
 
 Documents = Literal["full", "none"]
 

@@ -19,7 +19,7 @@ from memory_pipeline.stores.redis.limits import HourlyWindows
 from memory_pipeline.stores.redis.manager import RedisManager
 
 if TYPE_CHECKING:
-    from memory_pipeline.stores.chroma import ChromaStore
+    from memory_pipeline.stores.chroma.store import ChromaStore
 
 
 _CHROMA_SECONDS = 60.0
@@ -71,7 +71,7 @@ class Pipeline:
 
     @cached_property
     def chroma(self) -> ChromaStore:
-        from memory_pipeline.stores.chroma import ChromaStore
+        from memory_pipeline.stores.chroma.store import ChromaStore
 
         url = _required(self.settings.chroma_url, "MEMORY_CHROMA_URL")
         timeout = _CHROMA_SECONDS if self._patience_seconds is None else min(_CHROMA_SECONDS, self._patience_seconds)

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from memory_pipeline.model import ids
-from memory_pipeline.stores.chroma import VectorMetadata
+from memory_pipeline.stores.chroma.store import VectorMetadata
 from memory_pipeline.stores.postgres.index import DueVector
 
 

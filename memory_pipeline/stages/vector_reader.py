@@ -10,19 +10,19 @@ from uuid import UUID
 
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.window import DayWindow
-from memory_pipeline.stores.chroma import ChromaStore
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.database import Connection, Database
 from memory_pipeline.stores.postgres.index import (
     FIRST_KEY,
     DueVector,
     EntryKey,
-    Generation,
     Scope,
     announce_entries,
     count_entries,
     due_keys,
     due_vectors,
 )
+from memory_pipeline.stores.postgres.index_generations import Generation
 
 _PAGE_BYTES = 32 * 1024 * 1024  # Chroma refuses requests above 40 MiB
 _KEYS = 100_000  # looked for at once; some 20 MB

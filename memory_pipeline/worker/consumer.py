@@ -118,7 +118,7 @@ class Consumer:
         if not self._delivered:
             try:
                 self._delivered = self._read()
-            except StoreUnavailableError:
+            except StoreUnavailableError:  # logged and counted where Redis was asked; Postgres has the jobs as well
                 if not self._work_from_postgres():
                     signal.wait_for_jobs(self._options.poll, unpublished=False)
                 return

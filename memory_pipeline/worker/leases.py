@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import structlog
 
+from memory_pipeline.logs import places_of
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.jobs import JobKey, heartbeat_interval
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.jobs import ClaimedJob, heartbeat
-from memory_pipeline.worker.turns import places_of
 
 log = structlog.get_logger(__name__)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from memory_pipeline.logs import places_of
 from memory_pipeline.model.errors import (
     BusyError,
     MemoryPipelineError,
@@ -19,7 +20,6 @@ from memory_pipeline.model.errors import (
 )
 from memory_pipeline.stores.postgres.jobs import ClaimedJob
 from memory_pipeline.worker.job_lines import fields_of
-from memory_pipeline.worker.turns import places_of
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +128,7 @@ def _away(
     try:
         taken = _answers(handle, part)
     except (StoreUnavailableError, ProviderUnavailableError, BusyError):
+        # It is away for these too, so that says nothing of any job: all wait, for the first reason.
         return [Waits(AWAY_SECONDS, str(error))] * len(jobs)
     except (Exception, SystemExit):  # noqa: BLE001 - it is there; whose fault that is, is found by halving
         taken = work_through(handle, part, stopped, providers_answer)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Callable
 
 import structlog
 
+from memory_pipeline.logs import places_of
 from memory_pipeline.model.errors import MemoryPipelineError
 
 log = structlog.get_logger(__name__)
@@ -15,7 +15,6 @@ log = structlog.get_logger(__name__)
 MOST_IN_A_ROW = 20
 """So many turns in a row that meet what nobody expected end the thread: a process started anew may do better."""
 UNEXPECTED_SECONDS = 1.0
-_PLACES = 4
 
 
 def take_turns(
@@ -50,9 +49,3 @@ def take_turns(
                 raise
             start_anew()
             stop.wait(UNEXPECTED_SECONDS)
-
-
-def places_of(error: BaseException) -> str:
-    """Say what was raised and where. The text of a foreign error may quote a message, so it is left out."""
-    places = [f"{frame.name} ({frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)][-_PLACES:]
-    return f"{type(error).__name__} in {' < '.join(reversed(places))}"

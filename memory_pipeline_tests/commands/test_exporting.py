@@ -20,7 +20,7 @@ from memory_pipeline.commands import querying
 from memory_pipeline.model.errors import ForbiddenError
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores.duckdb import overview
-from memory_pipeline.stores.duckdb.build import read_in_fresh_process
+from memory_pipeline.stores.duckdb.fresh_reader import read_in_fresh_process
 from memory_pipeline.stores.duckdb.generations import TableSummary, current_export, generations, prune, switch
 from memory_pipeline.stores.duckdb.overview import published_files, tenant_export, verify_exports
 from memory_pipeline.stores.duckdb.publish import LOCK, Scope, publish_duckdb
@@ -83,7 +83,21 @@ def test_every_generation_is_listed_with_whose_rows_it_has(data: Path) -> None:
         ("acme-lab", True, "acme", True, MESSAGES // 2 + 1),
         ("acme-lab", False, "acme", True, MESSAGES // 2),
     ]
-    assert "acme, masked" in run(data, "export", "list").stdout
+    assert [one["generation"] for one in files] == [2, 1] * 3
+    assert all(one["rows"] > one["messages"] and Path(one["path"]).is_file() for one in files)
+
+
+def test_a_list_for_people_has_every_path_whole_however_narrow_the_terminal_is(data: Path) -> None:
+    files = json.loads(run(data, "export", "list", "--json").stdout)
+    lines = run(data, "export", "list", COLUMNS="40").stdout.splitlines()
+    listed = [line.strip() for line in lines if line.endswith(".duckdb") and not line.startswith("open ")]
+    assert listed == [one["path"] for one in files]
+    assert [line.split()[:3] for line in lines if line.startswith(("1 ", "2 "))] == [
+        [str(one["generation"]), "yes" if one["served"] else "no", str(one["messages"])] for one in files
+    ]
+    assert "DuckDB file for acme-lab, rows of acme, masked" in lines
+    links = [Path(line.removeprefix("open ")) for line in lines if line.startswith("open ")]
+    assert [str(link.resolve()) for link in links] == [one["path"] for one in files if one["served"]]
 
 
 def test_verifying_passes_on_whole_files_and_names_damaged_ones(data: Path) -> None:
@@ -289,6 +303,26 @@ def test_listing_and_verifying_wait_for_the_publisher_where_they_meet_something_
             (exports / "aside").rename(served)
         assert listed.result(timeout=60)[0].path == served
         assert problems.result(timeout=60) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("SELECT * FROM '/etc/passwd'", "'/etc/passwd' is the name of a file"),
+        ("INSTALL httpfs", "INSTALL brings an extension"),
+        ("", "the query is empty. Give one"),
+        ("SELECT 1; SELECT 2", "these are 2 statements"),
+        ("ATTACH 'other.duckdb'", "ATTACH leads to another database"),
+        ("COPY messages TO 'messages.csv'", "--format csv > answer.csv"),
+        ("PRAGMA database_list", "SHOW TABLES, DESCRIBE messages"),
+    ],
+)
+def test_a_refusal_is_one_line_and_a_status_other_than_zero(data: Path, statement: str, said: str) -> None:
+    done = run(data, "sql", statement)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: refused: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
 
 
 def test_sql_stops_at_the_limit_and_says_so(data: Path) -> None:

@@ -67,6 +67,14 @@ def dagster_postgres_url(servers: Servers, dagster_template: str) -> Iterator[st
 
 
 @pytest.fixture
+def small_postgres_instance(dagster_postgres_url: str) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance without anything else of a deployment, which keeps runs and events as a real one does."""
+    storage = {"postgres": {"postgres_url": dagster_postgres_url}}
+    with dg.instance_for_test(overrides={"storage": storage}) as opened:
+        yield opened
+
+
+@pytest.fixture
 def embeddings() -> Iterator[EmbeddingServer]:
     with EmbeddingServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

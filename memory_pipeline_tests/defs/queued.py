@@ -14,7 +14,8 @@ import psycopg
 from memory_pipeline.definitions import defs
 from memory_pipeline.model.records import Role
 from memory_pipeline.model.validation import Limits
-from memory_pipeline.serving.messages import MessageOwner, NewMessage, ingest_block_async, prepare
+from memory_pipeline.serving.messages import MessageOwner, ingest_block_async
+from memory_pipeline.serving.posted_messages import NewMessage, prepare
 from memory_pipeline.settings import Settings
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.tenants import ensure_tenant, ensure_user

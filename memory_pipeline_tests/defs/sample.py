@@ -11,7 +11,7 @@ from memory_pipeline.model.window import DayWindow
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.duckdb.publish import current_export
-from memory_pipeline.stores.postgres.index import live_generation
+from memory_pipeline.stores.postgres.index_generations import live_generation
 from memory_pipeline.stores.postgres.tenants import all_tenants
 from memory_pipeline_tests.stores.export_sample import add_messages, lake_bytes, message
 

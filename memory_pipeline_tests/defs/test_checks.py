@@ -23,7 +23,7 @@ from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.relate import relate
 from memory_pipeline.stages.summarize import summarize
 from memory_pipeline.stores.duckdb.publish import current_export, publish_duckdb
-from memory_pipeline.stores.postgres.index import live_generation
+from memory_pipeline.stores.postgres.index_generations import live_generation
 from memory_pipeline.stores.postgres.tenants import tenant_id_of
 from memory_pipeline_tests.conftest import Database
 from memory_pipeline_tests.defs.conftest import Deployment

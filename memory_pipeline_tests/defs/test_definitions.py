@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -18,12 +19,13 @@ from memory_pipeline.defs.analytics.columns import SOURCES
 from memory_pipeline.defs.partitions import daily, weekly
 from memory_pipeline.stores.duckdb.columns import exported_columns
 from memory_pipeline.stores.duckdb.marts import marts
-from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS
+from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS, TABLES
 from memory_pipeline_tests.conftest import Database
 from memory_pipeline_tests.defs.conftest import PROJECT
 
 GRAPH = defs.get_repository_def().asset_graph
 ASSETS = sorted(GRAPH.get_all_asset_keys())
+ANALYTICS = [key for key in ASSETS if GRAPH.get(key).group_name == "analytics"]
 CHECKS = sorted(GRAPH.asset_check_keys)
 
 # Every connection, every address looked up, every file or folder made: there must be none.
@@ -130,31 +132,89 @@ def test_the_lake_tables_show_the_columns_of_the_published_file() -> None:
                 " ORDER BY column_index",
                 [table],
             ).fetchall()
-            shown = GRAPH.get(dg.AssetKey(f"lake_{table}")).metadata["dagster/column_schema"]
-            assert isinstance(shown, dg.TableSchema | dg.TableSchemaMetadataValue)
-            schema = shown if isinstance(shown, dg.TableSchema) else shown.schema
-            names = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
-            assert [
-                (column.name, names.get(column.type, column.type), column.constraints.nullable, column.description)
-                for column in schema.columns
-            ] == real
+            assert described(dg.AssetKey(f"lake_{table}")) == real
 
 
-def test_every_mart_is_an_asset_whose_lineage_leads_to_what_it_is_read_from() -> None:
+def described(key: dg.AssetKey) -> list[tuple[str, str, bool, str | None]]:
+    """Return what an asset says of its columns, in the words of DuckDB's catalogue."""
+    names = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
+    return [
+        (column.name, names.get(column.type, column.type), column.constraints.nullable, column.description)
+        for column in schema_of(key).columns
+    ]
+
+
+def schema_of(key: dg.AssetKey) -> dg.TableSchema:
+    shown = GRAPH.get(key).metadata["dagster/column_schema"]
+    assert isinstance(shown, dg.TableSchema | dg.TableSchemaMetadataValue)
+    return shown if isinstance(shown, dg.TableSchema) else shown.schema
+
+
+def lineage_of(key: dg.AssetKey) -> Mapping[str, Sequence[dg.TableColumnDep]]:
+    shown = GRAPH.get(key).metadata["dagster/column_lineage"]
+    assert isinstance(shown, dg.TableColumnLineage | dg.TableColumnLineageMetadataValue)
+    return (shown if isinstance(shown, dg.TableColumnLineage) else shown.column_lineage).deps_by_column
+
+
+@pytest.mark.parametrize("key", ANALYTICS, ids=dg.AssetKey.to_user_string)
+def test_every_analytics_asset_says_what_its_columns_are_and_where_each_comes_from(key: dg.AssetKey) -> None:
+    columns = schema_of(key).columns
+    assert columns
+    assert all(column.description and column.type for column in columns)
+    lineage = lineage_of(key)
+    assert list(lineage) == [column.name for column in columns]
+    for column, deps in lineage.items():
+        assert deps, column
+        assert len(deps) == len(set(deps)), column
+        for dep in deps:
+            assert dep.asset_key in GRAPH.get(key).parent_keys, (column, dep)
+            if dep.asset_key in ANALYTICS:
+                assert dep.column_name in {one.name for one in schema_of(dep.asset_key).columns}, (column, dep)
+
+
+def test_assets_of_many_tables_show_the_columns_of_the_published_file(tmp_path: Path) -> None:
+    import duckdb
+
+    from memory_pipeline.stores.duckdb.publish import publish_duckdb
+
+    path = publish_duckdb(tmp_path / "lake", tmp_path / "exports", 1).path
+    with duckdb.connect(str(path), read_only=True) as connection:
+        real = connection.execute(
+            "SELECT table_name || '.' || column_name, data_type, comment FROM duckdb_columns()"
+            " WHERE NOT internal ORDER BY ALL"
+        ).fetchall()
+    for name, tables in (
+        ("duckdb_analytics", {*TABLES, *(mart.name for mart in marts())}),
+        ("published_lake", set(TABLES)),
+        ("lake_dimensions", set(DIMENSIONS)),
+    ):
+        shown = [(column, type_, comment) for column, type_, _, comment in described(dg.AssetKey(name))]
+        assert sorted(shown) == [row for row in real if row[0].partition(".")[0] in tables]
+        assert {row[0].partition(".")[0] for row in shown} == tables
+
+
+def test_the_lineage_of_a_mart_is_that_of_its_header() -> None:
     for mart in marts():
-        node = GRAPH.get(dg.AssetKey(mart.name))
-        lineage = node.metadata["dagster/column_lineage"]
-        assert isinstance(lineage, dg.TableColumnLineage | dg.TableColumnLineageMetadataValue)
-        deps = lineage if isinstance(lineage, dg.TableColumnLineage) else lineage.column_lineage
-        assert list(deps.deps_by_column) == [column.name for column in mart.columns]
-        parents = {dep.asset_key for found in deps.deps_by_column.values() for dep in found}
-        assert parents == node.parent_keys
-        for dep in (dep for found in deps.deps_by_column.values() for dep in found):
-            table = dep.asset_key.to_user_string().removeprefix("lake_")
-            known = [table] if table != "dimensions" else DIMENSIONS
-            columns = {c.name for name in known for c in exported_columns().get(name, [])}
-            columns |= {c.name for other in marts() if other.name == table for c in other.columns}
-            assert dep.column_name in columns, (mart.name, dep)
+        key = dg.AssetKey(mart.name)
+        lineage = lineage_of(key)
+        assert {dep.asset_key for deps in lineage.values() for dep in deps} == GRAPH.get(key).parent_keys
+        for column in mart.columns:
+            assert {(dep.asset_key, dep.column_name) for dep in lineage[column.name]} == {
+                (dg.AssetKey("lake_dimensions"), f"{table}.{source}")
+                if table in DIMENSIONS
+                else (dg.AssetKey(table if table.startswith(("mart_", "dim_")) else f"lake_{table}"), source)
+                for table, source in column.sources
+            }
+
+
+def test_the_columns_of_marts_in_the_file_lead_past_other_marts_to_the_lake() -> None:
+    lineage = lineage_of(dg.AssetKey("duckdb_analytics"))
+    read_by_marts = {table for mart in marts() for table in mart.reads} & {mart.name for mart in marts()}
+    assert read_by_marts
+    for mart in marts():
+        for column in mart.columns:
+            found = lineage[f"{mart.name}.{column.name}"]
+            assert {dep.asset_key.to_user_string().partition("_")[0] for dep in found} == {"lake"}
 
 
 def test_a_mart_of_another_statement_has_another_code_version() -> None:
@@ -178,13 +238,13 @@ def test_every_column_of_the_lake_comes_from_a_column_of_postgres(database: Data
     tables = {name: [name] for name in ("messages", "memory_relationships")}
     tables["memory_embeddings"] = ["llm_usage"]
     tables["consistency_audit"] = ["audit_findings", "audit_runs"]
+    assert SOURCES.keys() == set(TABLES)
     with psycopg.connect(database.admin_url) as connection:
-        for table, (asset, renamed) in SOURCES.items():
+        for table, source in SOURCES.items():
             found = connection.execute(
                 "SELECT column_name FROM information_schema.columns"
                 " WHERE table_schema = 'memory' AND table_name = ANY(%s)",
-                [tables.get(asset, ["memories"])],
+                [[source.beside] if source.beside else tables.get(source.asset, ["memories"])],
             ).fetchall()
-            sources = {renamed.get(column.name, column.name) for column in exported_columns()[table]}
-            assert sources <= {name for (name,) in found}
-            assert dg.AssetKey(asset) in GRAPH.get(dg.AssetKey(f"lake_{table}")).parent_keys
+            names = {source.dep(column.name).column_name for column in exported_columns()[table]}
+            assert names <= {f"{source.beside}.{name}" if source.beside else name for (name,) in found}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -11,6 +13,8 @@ from dagster._core.definitions.schedule_definition import ScheduleExecutionData
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from memory_pipeline.definitions import defs
+from memory_pipeline.defs.analytics import schedule as export_schedule
+from memory_pipeline_tests.defs.exports import delete, exported, run_of, serve, told
 
 REPOSITORY = defs.get_repository_def()
 
@@ -89,18 +93,118 @@ def test_the_hourly_export_is_one_run_over_a_range(
     assert request.tags[ASSET_PARTITION_RANGE_END_TAG] == last
 
 
-@pytest.mark.parametrize("name", ["export_job", "after_facts_job", "__ASSET_JOB"])
-def test_the_hourly_export_waits_for_another_export(small_instance: dg.DagsterInstance, name: str) -> None:
-    # The last is what `memory-pipeline materialize` and the UI start.
-    selected = frozenset({dg.AssetKey("duckdb_analytics")}) if name == "__ASSET_JOB" else None
-    run = small_instance.create_run_for_job(
-        REPOSITORY.get_job(name), status=dg.DagsterRunStatus.STARTED, asset_selection=selected
+@pytest.fixture
+def instance(small_postgres_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    """An instance of its own."""
+    return small_postgres_instance
+
+
+@pytest.fixture
+def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of exports, with a file."""
+    return serve(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
+    """How much time has passed, for the schedule."""
+    passed = [timedelta()]
+    monkeypatch.setattr(export_schedule, "present", lambda: datetime.now(UTC) + passed[0])
+    return passed
+
+
+def hourly(instance: dg.DagsterInstance) -> str | None:
+    """Why the hourly schedule skips; None where it asks for its run."""
+    data = tick(instance, "hourly_export_schedule", "2025-03-10T04:10")
+    if data.skip_message is None:
+        only_request(data)
+    return data.skip_message
+
+
+def hourly_run(instance: dg.DagsterInstance) -> None:
+    """A run of the schedule that succeeds."""
+    run = run_of(instance, "export_job")
+    ended = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name)
+    instance.report_dagster_event(ended, run.run_id)
+
+
+def test_the_hourly_export_waits_for_its_last_run_however_long(
+    instance: dg.DagsterInstance, clock: list[timedelta]
+) -> None:
+    run = run_of(instance, "export_job")
+    clock[0] = timedelta(hours=5)
+    assert hourly(instance) == f"Run {run.run_id}, of an hour before, is unfinished; the next hour takes over."
+    instance.report_run_failed(run)
+    assert hourly(instance) is None
+
+
+@pytest.mark.parametrize("job", ["after_facts_job", "__ASSET_JOB"])
+def test_the_hourly_export_gives_way_to_an_export_at_work_but_not_two_hours_in_a_row(
+    instance: dg.DagsterInstance, clock: list[timedelta], job: str
+) -> None:
+    hourly_run(instance)
+    run = run_of(instance, job)
+    clock[0] = timedelta(hours=1)
+    assert hourly(instance) == f"Run {run.run_id} exports; the next hour takes over, whatever exports then."
+    clock[0] = timedelta(hours=2)
+    assert hourly(instance) is None
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING])
+def test_no_hourly_export_is_asked_for_beside_one_that_still_waits_to_begin(
+    instance: dg.DagsterInstance, status: dg.DagsterRunStatus
+) -> None:
+    run = run_of(instance, "after_facts_job", status)
+    assert (
+        hourly(instance)
+        == f"Run {run.run_id} waits to export and will read all there is by then; the next hour takes over."
     )
-    data = tick(small_instance, "hourly_export_schedule", "2025-03-10T04:10")
-    assert data.run_requests == []
-    assert data.skip_message == f"Run {run.run_id} exports; the next hour takes over."
-    small_instance.report_run_failed(run)
-    only_request(tick(small_instance, "hourly_export_schedule", "2025-03-10T05:10"))
+
+
+def test_an_hour_is_left_out_where_all_was_just_exported_and_nothing_was_materialized_since(
+    instance: dg.DagsterInstance, clock: list[timedelta], exports: Path
+) -> None:
+    told(instance, "facts", "2025-03-03")
+    exported_run = exported(instance)
+    assert hourly(instance) is None  # which has never taken the days through the whole pipeline
+    hourly_run(instance)
+    clock[0] = timedelta(minutes=10)
+    assert hourly(instance) == (
+        f"Run {exported_run} read everything 10 min ago and finished, and nothing was materialized since; "
+        "the next hour exports in any case."
+    )
+    clock[0] = timedelta(minutes=31)  # a second hour without a file would be late
+    assert hourly(instance) is None
+    clock[0] = -timedelta(minutes=31)
+    assert hourly(instance) is None
+    clock[0] = timedelta(minutes=10)
+    told(instance, "facts", "2022-01-03")
+    assert hourly(instance) is None
+    exported(instance)
+    assert hourly(instance) is not None
+    delete(exports)
+    assert hourly(instance) is None
+
+
+@pytest.mark.parametrize(("hours", "left_out"), [(1, True), (2, False)])
+def test_exports_after_facts_do_not_keep_the_hourly_one_away_two_hours_in_a_row(
+    instance: dg.DagsterInstance, clock: list[timedelta], exports: Path, hours: int, left_out: bool
+) -> None:
+    hourly_run(instance)
+    clock[0] = timedelta(hours=hours)
+    now = time.time
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: now() + 3600 * hours)
+        exported(instance)
+    assert (hourly(instance) is not None) == left_out
+
+
+def test_no_hour_is_left_out_for_an_export_that_published_and_then_failed(
+    instance: dg.DagsterInstance, exports: Path
+) -> None:
+    hourly_run(instance)
+    exported(instance, succeeds=False)
+    assert hourly(instance) is None
 
 
 def test_the_export_job_holds_the_daily_pipeline_the_file_and_their_checks() -> None:

@@ -194,11 +194,17 @@ def test_a_bad_conversation_or_message_is_named_and_costs_no_other(
 def test_without_a_current_node_the_only_leaf_is_taken_and_several_are_refused(tmp_path: Path) -> None:
     forked = three() | {"current_node": None}
     forked["mapping"]["fork"] = {"message": message("user", "d"), "parent": "n0"}
-    taken, refused = read("chatgpt", export(tmp_path, three() | {"current_node": None}, forked))
+    torn = three() | {"current_node": None}
+    torn["mapping"]["n1"] = 7
+    taken, refused = read("chatgpt", export(tmp_path, three() | {"current_node": None}, forked, torn))
     assert [each.content for each in taken] == ["a", "b", "c"]
-    assert [(each.origin, each.reason) for each in refused] == [
-        ("conversations.json, conversation 2", "the conversation does not say which branch is current")
+    assert [each.origin for each in refused] == [
+        "conversations.json, conversation 2",
+        "conversations.json, conversation 3",
     ]
+    several = "the conversation does not say which branch is current"
+    assert refused[0].reason == several
+    assert refused[1].reason.startswith(f"{several}, and node 'n1' can't be read (")
 
 
 def test_a_file_broken_in_the_middle_gives_the_conversations_before_and_one_rejection(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -16,8 +17,11 @@ from memory_pipeline.model.ids import vector_id
 from memory_pipeline.stages import audit as audit_stage
 from memory_pipeline.stages.audit import AuditReport, audit, compare
 from memory_pipeline.stages.index import index_memories
-from memory_pipeline.stores.chroma import ChromaStore
-from memory_pipeline.stores.postgres.index import Generation, live_generation
+from memory_pipeline.stores.chroma.store import ChromaStore
+from memory_pipeline.stores.postgres.audits import GAPS
+from memory_pipeline.stores.postgres.index_generations import Generation, live_generation
+from memory_pipeline.stores.postgres.migrate import PACKAGE
+from memory_pipeline.stores.sqlfiles import sql
 from memory_pipeline_tests.stages.support import (
     DIMENSION,
     MARCH,
@@ -107,8 +111,33 @@ def test_healthy_stores_give_no_finding_and_a_record_of_the_audit(acme: Audited)
         "SELECT audit_id, findings, checked, finished_at >= started_at FROM audit_runs"
     )
     assert (audit_id, findings, finished) == (report.audit_id, 0, True)
-    assert checked == {"tenants": 2, "vectors": 2 * (MESSAGES + 1), "model": MODEL}
+    assert checked == {
+        "tenants": 2,
+        "vectors": 2 * (MESSAGES + 1),
+        "model": MODEL,
+        "looked_for": list(audit_stage.LOOKED_FOR),
+    }
     assert acme.speech.execute("SELECT count(*) FROM audit_findings") == [(0,)]
+
+
+def test_an_audit_says_that_it_looks_for_all_that_it_can_find() -> None:
+    named = set(
+        re.findall(r"^    SELECT (?:DISTINCT )?\w\.tenant_id, '(\w+)'", sql(PACKAGE, "audit_gaps"), re.MULTILINE)
+    )
+    assert named == set(GAPS)
+    assert [kind for kind in audit_stage.LOOKED_FOR if kind.startswith("postgres: ")] == [
+        f"postgres: {gap}" for gap in GAPS
+    ]
+
+
+def test_an_audit_began_before_a_tenant_that_came_while_it_ran(acme: Audited) -> None:
+    def another_comes(vectors: int) -> None:
+        acme.speech.tenant("late")
+
+    audit(acme.speech.database, acme.chroma, MODEL, seed=1, progress=another_comes)
+    there = "SELECT slug FROM tenants, audit_runs WHERE created_at <= started_at"
+    assert acme.speech.execute(there) == [("acme",)]
+    assert acme.speech.execute("SELECT count(*) FROM tenants") == [(2,)]
 
 
 def test_no_tenant_at_all_is_healthy(audited: Audited) -> None:

@@ -381,8 +381,9 @@ def test_all_tables_are_of_one_moment(source: str, database: Database, tmp_path:
 
 
 def test_the_export_can_write_nothing_to_postgres(source: str) -> None:
-    with snapshot(source) as reads, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        reads._coordinator.execute("INSERT INTO tenants (slug, name) VALUES ('intruder', 'Intruder')")
+    refused = pytest.raises(psycopg.errors.ReadOnlySqlTransaction)
+    with snapshot(source) as reads, reads.connect() as connection, refused:
+        connection.execute("INSERT INTO tenants (slug, name) VALUES ('intruder', 'Intruder')")
 
 
 def test_a_server_that_drops_the_connection_is_a_sentence_and_leaves_the_lake(

@@ -35,6 +35,7 @@ ROWS = {
     "profiles": 0,
     "jobs": 0,
     "job_days": 0,
+    "audit_runs": 0,
     "audit_findings": 0,
     "events": 6,
     "memory_access": 0,

@@ -77,6 +77,7 @@ _VOCABULARY = {
         "jobs.state",
         "jobs.error_class",
         "job_days.job_type",
+        "audit_runs.model",
         "audit_findings.store",
         "audit_findings.problem",
     ),

@@ -64,12 +64,3 @@ def test_turns_that_fail_one_after_the_other_end_the_thread() -> None:
 def test_a_turn_that_succeeds_in_between_counts() -> None:
     bad = [ValueError("often")] * (MOST_IN_A_ROW - 1)
     assert len(Script(*bad, None, *bad, None).run()) == len(bad) * 2
-
-
-def test_what_is_said_of_a_foreign_error_is_its_place_and_not_its_text() -> None:
-    try:
-        raise ValueError("I live in Lisbon")
-    except ValueError as error:
-        said = turns.places_of(error)
-    assert said.startswith("ValueError in test_what_is_said_of_a_foreign_error")
-    assert "Lisbon" not in said

@@ -9,7 +9,7 @@ from memory_pipeline.api.app import PREFIX, BodyRoute, Caller, CorrelationId, Op
 from memory_pipeline.api.errors import DOCUMENTED
 from memory_pipeline.api.schemas import ErrorAnswer, PostedMessages, TakenMessages
 from memory_pipeline.model.records import Role
-from memory_pipeline.serving.messages import NewMessage
+from memory_pipeline.serving.posted_messages import NewMessage
 
 router = APIRouter(prefix=PREFIX, tags=["messages"], route_class=BodyRoute)
 

@@ -7,7 +7,14 @@ from hashlib import sha256
 
 import dagster as dg
 
-from memory_pipeline.defs.analytics.columns import asset_of, column_metadata, mart_metadata
+from memory_pipeline.defs.analytics.columns import (
+    asset_of,
+    column_metadata,
+    dimensions_metadata,
+    file_metadata,
+    lake_metadata,
+    mart_metadata,
+)
 from memory_pipeline.defs.analytics.plots import lake_plot, mart_plot, overview_plot, tables_plot
 from memory_pipeline.defs.analytics.previews import (
     file_preview,
@@ -43,6 +50,7 @@ _DESCRIPTIONS = {
     "profiles": "Profiles of users, by the day of the first message each rests on.",
     "jobs": "The ledger of asynchronous work, by the UTC day it was asked for.",
     "job_days": "Completed jobs that left the ledger, counted by the UTC day they were asked for, type and lag.",
+    "audit_runs": "Which tenants were audited, for what, and how much was found, by the UTC day of the audit.",
     "audit_findings": "Where stores disagreed with Postgres, by the UTC day of the audit.",
     "events": "The append-only log, by UTC day.",
     "memory_access": "Recall: how each question was answered, without the question, by UTC day.",
@@ -54,7 +62,8 @@ _READ_FROM: dict[str, Sequence[dg.AssetsDefinition | str]] = {
     "profiles": [facts],
     "jobs": ["messages"],
     "job_days": ["messages"],
-    # Days from the facts: a backfill of all daily assets would leave it out with a parent that has none.
+    # Days from the facts: a backfill of all daily assets would leave them out with a parent that has none.
+    "audit_runs": [facts, consistency_audit],
     "audit_findings": [facts, consistency_audit],
     "events": ["messages"],
     "memory_access": ["messages"],
@@ -115,12 +124,13 @@ def lake(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Itera
 
 
 @dg.asset(
-    deps=[f"{_LAKE_PREFIX}{table}" for table in DAILY_TABLES],
+    deps=["messages", *(f"{_LAKE_PREFIX}{table}" for table in DAILY_TABLES)],
     group_name="analytics",
     kinds={"parquet", "postgres"},
     owners=OWNERS,
     pool="lake",
     code_version="2",
+    metadata=dimensions_metadata(),
     description=(
         "Tenants, users and conversations, written whole, in one snapshot of Postgres with every day that has changed "
         "since it was exported or never was, whatever days a run is of: what is published next is all of one moment."
@@ -155,6 +165,7 @@ def _exported(pipeline: Pipeline) -> LakeManifest:
     owners=OWNERS,
     pool="lake_publisher",
     code_version="1",
+    metadata=lake_metadata(),
     output_required=False,
     description=(
         "The lake at MEMORY_LAKE_URL, for readers elsewhere: files that are missing there, then a manifest that names "
@@ -223,6 +234,7 @@ def _mart_spec(mart: Mart) -> dg.AssetSpec:
             freshness_policy=dg.FreshnessPolicy.time_window(
                 fail_window=timedelta(hours=3), warn_window=timedelta(hours=2)
             ),
+            metadata=file_metadata(),
             skippable=True,
         ),
         *(_mart_spec(mart) for mart in marts()),

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from importlib.resources import files
@@ -31,6 +30,7 @@ from memory_pipeline.stores.duckdb.soundness import (
     require_rows_of_lake,
     require_sound,
 )
+from memory_pipeline.stores.files import flush
 from memory_pipeline.stores.lake.tables import day_of
 from memory_pipeline.stores.sqlfiles import sql
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _MEMORY_LIMIT = "512MB"  # of DuckDB's buffers; what does not fit is spilled beside the build
 _HMAC_BLOCK = 64
-# Rows of these go by age, hour by hour, and say nothing of a person: they may stay in the free space of a copy.
-_OF_NOBODY = frozenset({"job_days", "llm_usage"})
+# Rows of these go by age, hour by hour, or never, and say nothing of a person: they may stay in a copy's free space.
+_OF_NOBODY = frozenset({"job_days", "llm_usage", "audit_runs"})
 
 Made = dict[str, dict[str, str]]
 """The lake's files by table and name, each with the first digits of its SHA-256."""
@@ -88,9 +88,8 @@ def build(
     Call it within `lake.reading`. Raises ExportError where the lake can't be read or is not what was exported, a row
     breaks a constraint, a key comes twice, a reference leads nowhere, or rows differ in number from those of Postgres.
     """
-    if manifest is not None:
-        require_lake_files(lake_root, manifest, {table: entry.files for table, entry in manifest.tables.items()})
-    with _building(path) as connection:
+    files = {table: entry.files for table, entry in manifest.tables.items()} if manifest is not None else {}
+    with _lake_files_looked_at(lake_root, manifest, files) as looked_at, _building(path) as connection:
         connection.execute(sql(PACKAGE, "tables"))
         connection.execute(sql(PACKAGE, "comments"))
         tenant = _tenant_id(connection, lake_root, manifest, scope.tenant)
@@ -102,12 +101,14 @@ def build(
             if manifest is not None and table in manifest.tables:
                 whole = manifest.tables[table].rows
                 require_rows_of_lake(table, loaded, whole if tenant is None else _rows_of(connection, paths, tenant))
-        if manifest is not None and tenant is None:
-            require_counts_of_postgres(connection, manifest)
-        elif manifest is not None:
-            require_lake_of_postgres(manifest)  # of which this file has the tenant's rows, as was just counted
-        require_sound(connection, manifest, None)
-        _make_marts(connection, marts())
+        with _written_out(path):
+            if manifest is not None and tenant is None:
+                require_counts_of_postgres(connection, manifest)
+            elif manifest is not None:
+                require_lake_of_postgres(manifest)  # of which this file has the tenant's rows, as was just counted
+            require_sound(connection, manifest, None)
+            _make_marts(connection, marts())
+        looked_at.result()
         _commit(connection)
         return msgspec.convert(verify.read_tables(connection), dict[str, TableSummary])
 
@@ -132,7 +133,7 @@ def build_from(
     read = {table: [name for name in names if _in_lake(manifest, table, name)] for table, names in changes.items()}
     require_lake_files(lake_root, manifest, read)
     shutil.copyfile(base, path)
-    with _building(path) as connection:
+    with _written_out(path), _building(path) as connection:
         for table, names in changes.items():
             if _lost_rows(connection, table, names, lake_root, manifest):
                 return None
@@ -149,36 +150,38 @@ def build_from(
         require_counts_of_postgres(connection, manifest)
         require_sound(connection, manifest, sorted(changed_days))
         again = affected(set(changes))
-        _make_marts(connection, again)
+        _make_marts_again(connection, again, set(changes), sorted(changed_days))
         _commit(connection)
         made = verify.read_tables(connection, [mart.name for mart in again])
         return tables | msgspec.convert(made, dict[str, TableSummary])
 
 
-def verify_in_fresh_process(path: Path, expected: dict[str, TableSummary]) -> None:
-    """Raise ExportError unless a new process finds in the file exactly the tables, rows and digests `expected`."""
-    try:
-        found = read_in_fresh_process(path)
-    except ExportError as error:
-        raise ExportError(
-            f"the built file was refused before the switch: {error}. The last export is still served."
-        ) from error
-    if found != expected:
-        wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        raise ExportError(
-            f"the built file was refused before the switch: {', '.join(wrong)} on disk differ from what was built. "
-            "The last export is still served."
-        )
+@contextmanager
+def _lake_files_looked_at(
+    lake_root: Path, manifest: lake.LakeManifest | None, files: Mapping[str, Iterable[str]]
+) -> Iterator[Future[None]]:
+    """Meanwhile look whether the lake's files are what was exported: loading them leaves time for it.
+
+    Yields what to wait for. Where they are not, that is raised instead of what came of it.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="lake-digests") as thread:
+        looked_at = thread.submit(require_lake_files, lake_root, manifest, files) if manifest else Future[None]()
+        if manifest is None:
+            looked_at.set_result(None)
+        try:
+            yield looked_at
+        except ExportError:
+            looked_at.result()
+            raise
 
 
-def read_in_fresh_process(path: Path) -> dict[str, TableSummary]:
-    """Return what a new process finds in a file. Raises ExportError where it can't, or a .wal lies beside it."""
-    finished = subprocess.run(
-        [sys.executable, "-P", verify.__file__, str(path)], capture_output=True, text=True, check=False
-    )
-    if finished.returncode != 0:
-        raise ExportError(finished.stderr.strip() or f"the verifier ended with status {finished.returncode}")
-    return msgspec.json.decode(finished.stdout, type=dict[str, TableSummary])
+@contextmanager
+def _written_out(path: Path) -> Iterator[None]:
+    """Meanwhile let the disk have what was written so far; the checkpoint would wait for all of it."""
+    with ThreadPoolExecutor(1, thread_name_prefix="copy-flush") as thread:
+        flushed = thread.submit(flush, path)
+        yield
+        flushed.result()
 
 
 @contextmanager
@@ -205,6 +208,22 @@ def _commit(connection: duckdb.DuckDBPyConnection) -> None:
 def _make_marts(connection: duckdb.DuckDBPyConnection, chosen: Sequence[Mart]) -> None:
     for mart in chosen:
         connection.execute(mart.statement)
+
+
+def _make_marts_again(
+    connection: duckdb.DuckDBPyConnection, again: Sequence[Mart], changed: set[str], days: Sequence[date]
+) -> None:
+    """Make marts anew: by day those that can be and whose dimensions are unchanged, then the others whole."""
+    apart = {*(changed & set(lake.DIMENSIONS)), *(mart.name for mart in again)}
+    by_day = [mart for mart in again if mart.by_day and not mart.reads & apart]
+    if by_day:
+        connection.execute("SET VARIABLE changed_days = $days::DATE[]", {"days": days})
+        connection.execute(sql(PACKAGE, "changed_days"))
+        for mart in by_day:
+            connection.execute(sql(PACKAGE, f"drop_{mart.name}"), {"days": days})
+            connection.sql(mart.query).insert_into(mart.name)
+        connection.execute(sql(PACKAGE, "changed_days_end"))
+    _make_marts(connection, [mart for mart in again if mart not in by_day])
 
 
 def _load(

@@ -104,6 +104,14 @@ def generations(exports_root: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(found[path][1]))
 
 
+def generation_number(path: Path) -> int:
+    """Return the number of a generation, by the name of its file."""
+    match = _GENERATION.fullmatch(path.name)
+    if match is None:
+        raise ExportError(f"{path} is not named as exported files are.")
+    return int(match[1])
+
+
 def manifest_of(path: Path) -> Manifest:
     """Return the manifest of a generation. Raises ExportError where it is missing or damaged."""
     try:

@@ -1,6 +1,7 @@
 """The marts: one `.sql` file each, which says what it is, what its key is, and where every column comes from.
 
     -- What it is, in a sentence or two.
+    -- By day: what is said of a day is made of that day's rows alone.     (only where it is so)
     -- Key: day, tenant_id
     CREATE OR REPLACE TABLE mart_x AS SELECT …;
     COMMENT ON COLUMN mart_x.day IS 'UTC day.'; -- DATE from messages.day
@@ -17,6 +18,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 PACKAGE = "memory_pipeline.stores.duckdb"
+_BY_DAY = re.compile(r"^-- By day: .+$", re.MULTILINE)
 _KEY = re.compile(r"^-- Key: (.+)$", re.MULTILINE)
 _COLUMN = re.compile(r"^COMMENT ON COLUMN (\w+)\.(\w+) IS '((?:[^']|'')*)'; -- (\S+) from (.+)$", re.MULTILINE)
 
@@ -38,7 +40,14 @@ class Mart(NamedTuple):
     statement: str
     description: str
     key: list[str]
+    by_day: bool
+    """Its rows of a day are made of that day's rows of daily tables, and of dimensions."""
     columns: list[MartColumn]
+
+    @property
+    def query(self) -> str:
+        """The SELECT that the table is made with."""
+        return self.statement[self.statement.index(" AS\n") + 4 : self.statement.index(";\nCOMMENT ")]
 
     @property
     def reads(self) -> set[str]:
@@ -72,15 +81,15 @@ def _parse(file_name: str, text: str) -> Mart:
     key = _KEY.search(header)
     if key is None:
         raise ValueError(f"{file_name} has no line `-- Key: …` in its header")
-    description = " ".join(
-        line.removeprefix("--").strip() for line in header[: key.start()].splitlines() if line.startswith("--")
-    )
+    by_day = _BY_DAY.search(header)
+    said = header[: (by_day or key).start()].splitlines()
+    description = " ".join(line.removeprefix("--").strip() for line in said if line.startswith("--"))
     columns = [
         MartColumn(column, type_, comment.replace("''", "'"), [_source(part) for part in sources.split(", ")])
         for table, column, comment, type_, sources in _COLUMN.findall(text)
         if table == name
     ]
-    return Mart(name, text, description, key[1].split(", "), columns)
+    return Mart(name, text, description, key[1].split(", "), by_day is not None, columns)
 
 
 def _source(part: str) -> tuple[str, str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from memory_pipeline.model.errors import ExportError, ForbiddenError, NotFoundError
-from memory_pipeline.stores.duckdb.build import read_in_fresh_process
-from memory_pipeline.stores.duckdb.generations import current_export, generations, manifest_of, prune
+from memory_pipeline.stores.duckdb.fresh_reader import read_in_fresh_process
+from memory_pipeline.stores.duckdb.generations import current_export, generation_number, generations, manifest_of, prune
 from memory_pipeline.stores.duckdb.publish import CONSUMERS, LOCK
 from memory_pipeline.stores.files import locked
 
@@ -25,6 +25,9 @@ class PublishedFile(msgspec.Struct, frozen=True, kw_only=True):
     served: bool
     tenant: str | None
     masked: bool
+    generation: int
+    rows: int
+    """Of all its tables."""
     messages: int
     bytes: int
     published_at: datetime
@@ -164,6 +167,8 @@ def _describe(consumer: str | None, path: Path) -> PublishedFile:
         served=current_export(path.parent) == path,
         tenant=manifest.tenant,
         masked=manifest.masked,
+        generation=generation_number(path),
+        rows=sum(table.rows for table in manifest.tables.values()),
         messages=manifest.tables["messages"].rows,
         bytes=manifest.bytes,
         published_at=manifest.published_at,

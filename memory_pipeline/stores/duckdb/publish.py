@@ -31,8 +31,8 @@ from memory_pipeline.stores.duckdb.build import (
     build_from,
     made_of,
     recipe,
-    verify_in_fresh_process,
 )
+from memory_pipeline.stores.duckdb.fresh_reader import FreshReader, verify_in_fresh_process
 from memory_pipeline.stores.duckdb.generations import (
     BUILDING,
     CURRENT,
@@ -57,7 +57,7 @@ from memory_pipeline.stores.permissions import allow, group_id
 
 __all__ = ["ConsumersError", "ExportReport", "Scope", "current_export", "generations", "publish_duckdb"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the exported tables and marts: raised by a change that a reader's query may not survive."""
 CONSUMERS = "consumers"
 LOCK = ".publisher.lock"
@@ -229,8 +229,9 @@ def _publish(
                 tables = _replace_days(folder, base, lake_root, manifest, file)
             if isinstance(tables, str):
                 base, whole_because = None, tables
-                tables = build(lake_root, manifest, file, scope)
-                verify_in_fresh_process(file, tables)
+                with FreshReader() as reader:
+                    tables = build(lake_root, manifest, file, scope)
+                    verify_in_fresh_process(reader, file, tables)
             tenant_id = rows.tenant_id(scope) if rows is not None else None
             served = _describe(folder, file, tables, manifest, scope, base, made, tenant_id)
             place(folder, file, served, readers.mode, readers.group)
@@ -260,10 +261,11 @@ def _replace_days(
     if base.bytes > _GROWTH * base.bytes_when_built_whole:
         return "the file had grown by replacing days"
     try:
-        tables = build_from(folder / base.name, base.tables, base.made_of, lake_root, manifest, file)
-        if tables is not None:
-            verify_in_fresh_process(file, tables)
-            return tables
+        with FreshReader() as reader:
+            tables = build_from(folder / base.name, base.tables, base.made_of, lake_root, manifest, file)
+            if tables is not None:
+                verify_in_fresh_process(reader, file, tables)
+                return tables
         reason = "rows are gone, or say something else"
     except ExportError as error:
         # It may be the last file that is damaged; the lake is what counts.

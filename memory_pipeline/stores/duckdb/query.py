@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from memory_pipeline.model.errors import ExportError, MemoryPipelineError, QueryTimeoutError
+from memory_pipeline.stores.duckdb.refusals import not_a_read, not_answered, not_one_statement, not_permitted
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,7 +26,6 @@ _CONNECTING = Lock()
 _EXPLAIN = re.compile(
     r"\s*EXPLAIN\b(\s+ANALYZE\b|\s*\(\s*(ANALYZE|FORMAT\s+\w+)(\s*,\s*(ANALYZE|FORMAT\s+\w+))*\s*\))?", re.IGNORECASE
 )
-_READS = "The exported file is read-only; use SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN."
 
 
 class QueryResult(msgspec.Struct, frozen=True):
@@ -245,7 +245,7 @@ def _single_read(connection: duckdb.DuckDBPyConnection, statement: str) -> duckd
     from duckdb import StatementType
 
     found = _single_statement(connection, statement)
-    read = found
+    read, explained = found, statement
     if found.type == StatementType.EXPLAIN:
         # EXPLAIN ANALYZE runs what it explains, so that has to be a read too.
         prefix = _EXPLAIN.match(statement)
@@ -254,21 +254,22 @@ def _single_read(connection: duckdb.DuckDBPyConnection, statement: str) -> duckd
                 "refused: what this EXPLAIN explains was not understood. Write EXPLAIN, EXPLAIN ANALYZE or "
                 "EXPLAIN (FORMAT json) right before a SELECT."
             )
-        read = _single_statement(connection, statement[prefix.end() :])
+        explained = statement[prefix.end() :]
+        read = _single_statement(connection, explained)
     if read.type == StatementType.MULTI:
         raise MemoryPipelineError(
             "refused: a PIVOT that looks for its columns itself would first create a type, and the exported file is "
             "read-only. Name the columns: PIVOT … ON role IN ('user', 'assistant') USING count(*)."
         )
     if read.type != StatementType.SELECT:
-        raise MemoryPipelineError(f"refused: {read.type.name.replace('_', ' ')} is not a read. {_READS}")
+        raise not_a_read(read.type.name, explained)
     return found
 
 
 def _single_statement(connection: duckdb.DuckDBPyConnection, statement: str) -> duckdb.Statement:
     statements = connection.extract_statements(statement)
     if len(statements) != 1:
-        raise MemoryPipelineError(f"one statement at a time, please; these are {len(statements)}.")
+        raise not_one_statement(len(statements))
     return statements[0]
 
 
@@ -277,12 +278,10 @@ def _sentence(error: Exception) -> MemoryPipelineError:
 
     text = str(error).strip()
     if isinstance(error, duckdb.PermissionException) or text.startswith("Permission Error"):
-        return MemoryPipelineError(
-            f"refused: a query may read the exported tables and nothing else ({text.splitlines()[0]})."
-        )
+        return not_permitted(text.splitlines()[0])
     if isinstance(error, MemoryError | duckdb.OutOfMemoryException) or text.startswith("Out of Memory Error"):
         return too_much_memory()
-    return MemoryPipelineError(f"the query can't be answered: {text or type(error).__name__}")
+    return not_answered(text or type(error).__name__)
 
 
 def _interval_text(months: int, days: int, nanoseconds: int) -> str:

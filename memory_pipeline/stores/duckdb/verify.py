@@ -1,8 +1,8 @@
-"""Reads a built DuckDB file as a stranger would, and prints what it holds: `python verify.py FILE`.
+"""Reads a built DuckDB file as a stranger would, and prints what it holds: `echo FILE | python verify.py`.
 
 Run by the publisher in a process of its own, so that nothing the builder still has in memory can stand in for what is
-on the disk. It imports nothing of this package. Prints one JSON object, {table: {"rows": number, "digest": text}}, and
-exits 0; or a sentence on standard error, and exits 1.
+on the disk. It imports nothing of this package, and before it is told which file, all that it needs. Prints one JSON
+object, {table: {"rows": number, "digest": text}}, and exits 0; or a sentence on standard error, and exits 1.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read_tables(
 def main() -> int:
     import duckdb
 
-    path = Path(sys.argv[1])
+    path = Path(sys.stdin.read().removesuffix("\n"))
     wal = path.with_name(path.name + ".wal")
     if wal.exists():
         sys.stderr.write(f"{wal} lies beside the file, so it is not complete by itself")

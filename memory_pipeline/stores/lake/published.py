@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -80,6 +81,9 @@ class PublishedGeneration(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     """Of its manifest."""
     served: bool
+    generation: int
+    rows: int
+    """Of all its tables."""
     messages: int
     bytes: int
     digest: str
@@ -161,6 +165,8 @@ def published_generations(url: str) -> list[PublishedGeneration]:
         PublishedGeneration(
             url=f"{target.url}/{manifest.name}",
             served=manifest == served,
+            generation=manifest.generation,
+            rows=sum(table.rows for table in manifest.tables.values()),
             messages=manifest.tables["messages"].rows if "messages" in manifest.tables else 0,
             bytes=sum(manifest.sizes.values()),
             digest=manifest.digest,
@@ -178,7 +184,9 @@ def verify_published_lake(lake_root: Path, url: str) -> list[str]:
     Publishers of this lake wait meanwhile. Raises StoreUnavailableError, SettingsError.
     """
     target = open_target(url)
-    with locked(lake_root / LOCK, shared=True), answering(target, "the published lake can't be read"):
+    # Nobody publishes a lake that is not here, and whoever looks makes no folder.
+    waiting = locked(lake_root / LOCK, shared=True) if lake_root.is_dir() else nullcontext()
+    with waiting, answering(target, "the published lake can't be read"):
         served = served_manifest(target)
         if served is None:
             return [f"{target.url}/{SERVED} is missing or damaged: materialize published_lake"]

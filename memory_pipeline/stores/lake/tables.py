@@ -15,13 +15,14 @@ DAILY_TABLES = (
     "profiles",
     "jobs",
     "job_days",
+    "audit_runs",
     "audit_findings",
     "events",
     "memory_access",
     "llm_usage",
 )
 """Tables with a file per day."""
-LEDGERS = ("jobs", "job_days", "audit_findings", "events", "memory_access", "llm_usage")
+LEDGERS = ("jobs", "job_days", "audit_runs", "audit_findings", "events", "memory_access", "llm_usage")
 """Daily tables of what the pipeline did, by the day it did it: always exported to the present, whatever days of
 messages are asked for."""
 DIMENSIONS = ("tenants", "users", "conversations")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,6 +17,14 @@ from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
 _PAGE_ROWS = 10_000
+GAPS = (
+    "memory_content_altered",
+    "memory_without_source",
+    "memory_without_vector",
+    "message_content_altered",
+    "message_without_episode",
+)
+"""What `gaps` looks for."""
 
 
 class Gap(NamedTuple):
@@ -41,6 +50,14 @@ class Finding(msgspec.Struct, frozen=True):
     problem: str
     subject_id: UUID | None
     detail: dict[str, Any]
+
+
+def audit_time(connection: Connection) -> datetime:
+    """Return the present by the clock that dates tenants."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    time: datetime = row[0]
+    return time
 
 
 def gaps(connection: Connection, model: str, limit: int) -> list[Gap]:
@@ -74,11 +91,18 @@ def sampled_vectors(connection: Connection, tenant_id: UUID, model: str, limit: 
         ).fetchall()
 
 
-def record_audit(connection: Connection, checked: dict[str, Any], findings: Sequence[Finding], total: int) -> UUID:
-    """Store one finished audit and return its id. `total` may exceed what is listed in `findings`."""
+def record_audit(
+    connection: Connection, started_at: datetime, checked: dict[str, Any], findings: Sequence[Finding], total: int
+) -> UUID:
+    """Store one finished audit and return its id. `total` may exceed what is listed in `findings`.
+
+    `checked` says what was compared, and under `looked_for` (each as "store: problem") what an export shows as 0 where
+    it was not found. Tenants that were there at `started_at` count as looked at.
+    """
     row = connection.execute(
-        "INSERT INTO audit_runs (finished_at, checked, findings) VALUES (clock_timestamp(), %s, %s) RETURNING audit_id",
-        [Jsonb(checked), total],
+        "INSERT INTO audit_runs (started_at, finished_at, checked, findings)"
+        " VALUES (%s, clock_timestamp(), %s, %s) RETURNING audit_id",
+        [started_at, Jsonb(checked), total],
     ).fetchone()
     assert row is not None
     audit_id = UUID(str(row[0]))

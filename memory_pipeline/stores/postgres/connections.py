@@ -60,7 +60,7 @@ class WatchedConnection(psycopg.Connection[Any]):
         try:
             return super().wait(gen, interval, slice_seconds)
         except psycopg.errors._WaitTimeout:
-            pass
+            pass  # no failure yet: from here on the server is asked what it does
         # A long answer may be arriving all the while: from here on it is noticed when something comes.
         last_sign = started
         while True:
@@ -106,6 +106,6 @@ def _resumed(gen: PQGen[Value], signs: list[float]) -> Generator[Wait, Ready | i
             if ready:
                 signs[:] = [time.monotonic()]
             wanted = gen.send(ready)
-    except StopIteration as end:
+    except StopIteration as end:  # how a generator returns its value
         value: Value = end.value
         return value

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import date
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -28,7 +30,8 @@ _SESSION = (
     "SET LOCAL jit = off",
     "SET LOCAL work_mem = '64MB'",
 )
-_FINGERPRINTS = ("fingerprint_messages", "fingerprint_memories", "fingerprint_others")
+# Side by side: each is one scan, which a core does alone.
+_FINGERPRINTS = (("fingerprint_messages",), ("fingerprint_memories", "fingerprint_others"))
 
 
 class Snapshot:
@@ -36,18 +39,30 @@ class Snapshot:
 
     def __init__(self, pipeline_url: str, coordinator: psycopg.Connection[Any], source: Source, shared: str) -> None:
         self._url = pipeline_url
-        self._coordinator = coordinator
         self._shared = SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(shared)).as_string(coordinator)
         self.source = source
 
     def fingerprints(self) -> dict[str, dict[date | None, Fingerprint]]:
         """Return by table and day (None: a dimension) which rows there are. Reads every row's header, no content."""
         found: dict[str, dict[date | None, Fingerprint]] = {}
-        for statement in _FINGERPRINTS:
-            for table, day, rows, digest in self._coordinator.execute(sql(PACKAGE, statement)):
+        with ThreadPoolExecutor(len(_FINGERPRINTS), thread_name_prefix="lake-fingerprints") as scanners:
+            for table, day, rows, digest in chain.from_iterable(scanners.map(self._scan, _FINGERPRINTS)):
                 if rows:
                     found.setdefault(table, {})[day] = Fingerprint(rows, f"{rows}:{digest}")
         return found
+
+    @contextmanager
+    def connect(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """Open one more connection that sees this moment and can write nothing."""
+        with psycopg.connect(self._url, connect_timeout=10) as connection:
+            for setting in (_ISOLATION, self._shared, *_SESSION):
+                connection.execute(setting.encode())
+            yield connection
+            connection.rollback()
+
+    def _scan(self, statements: Sequence[str]) -> list[tuple[Any, ...]]:
+        with self.connect() as connection:
+            return [row for statement in statements for row in connection.execute(sql(PACKAGE, statement))]
 
     @contextmanager
     def read(self, table: str, window: DayWindow | None = None) -> Iterator[pa.RecordBatchReader]:

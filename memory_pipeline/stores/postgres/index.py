@@ -1,4 +1,4 @@
-"""Statements of the index stage: which collection is live, what Chroma lacks, and what was written to it.
+"""Statements of the index stage: what Chroma lacks, and what was written to it.
 
 `index_entries` always names at least what Chroma holds: an entry of version 0 is written before a vector is handed over
 ("announced"), its real version after, and it is deleted after the vector is. So whatever a crash leaves behind in
@@ -7,27 +7,20 @@ Chroma can be found from here and replaced or removed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-import psycopg
 from pgvector import Vector
 from psycopg.rows import class_row
 
-from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.model.window import DayWindow
-from memory_pipeline.stores.postgres.database import Connection, Database
-from memory_pipeline.stores.postgres.due import MemoryKey, key_arrays, limit_wait
+from memory_pipeline.stores.postgres.database import Connection
+from memory_pipeline.stores.postgres.due import MemoryKey, key_arrays
+from memory_pipeline.stores.postgres.index_generations import Generation
 from memory_pipeline.stores.postgres.migrate import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
-
-State = Literal["live", "building", "retired"]
-
-Purpose = Literal["index", "rebuild"]
-"""What a lock guards: the live collection and which one is live, or the one being built."""
 
 EntryKey = tuple[UUID, int]
 """Memory id and chunk."""
@@ -41,22 +34,6 @@ FIRST_KEY: EntryKey = (UUID(int=0), -1)
 _DOCUMENT_BYTES_PER_BYTE = 7
 # Base64 of float32, four bytes for three, then ids and metadata.
 _METADATA_BYTES = 1_000
-
-
-class WriterBusyError(StoreUnavailableError):
-    """Another process writes the collection, and has for as long as this one may wait."""
-
-
-class Generation(NamedTuple):
-    """One Chroma collection of a tenant and model, as Postgres knows it."""
-
-    tenant_id: UUID
-    generation_id: UUID
-    model: str
-    dimension: int
-    collection_name: str
-    collection_uuid: UUID
-    state: State
 
 
 class DueVector(NamedTuple):
@@ -96,61 +73,6 @@ class EntryCounts(NamedTuple):
     announced: int
 
 
-class WriterLock:
-    """Advisory locks of one transaction, for one tenant and model; they end with it."""
-
-    def __init__(self, connection: Connection, tenant_id: UUID, model: str) -> None:
-        self.connection = connection
-        """In the transaction that holds the locks; what it changes is not committed before they end."""
-        self._tenant_id = tenant_id
-        self._model = model
-
-    def check(self) -> None:
-        """Raise StoreUnavailableError if the connection that holds the lock is gone, and the lock with it."""
-        try:
-            self.connection.execute("SELECT")
-        except psycopg.OperationalError as error:
-            raise StoreUnavailableError(
-                f"the writer lock of tenant {self._tenant_id} was lost with its Postgres connection ({error}); "
-                "what was written is kept: run the index stage again."
-            ) from error
-
-    def take(self, purpose: Purpose, wait_seconds: float) -> None:
-        """Wait for a lock, held from then on. Raises WriterBusyError where that takes too long."""
-        limit_wait(self.connection, wait_seconds)
-        try:
-            self.connection.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{purpose} {self._tenant_id} {self._model}"]
-            )
-        except psycopg.errors.LockNotAvailable as error:
-            raise WriterBusyError(
-                f"another process has been writing the {self._model} index of tenant {self._tenant_id} ({purpose}) for "
-                "as long as this one may wait; run it again when that has ended."
-            ) from error
-
-
-@contextmanager
-def writer_lock(
-    database: Database,
-    tenant_id: UUID,
-    model: str,
-    purpose: Purpose = "index",
-    *,
-    wait_seconds: float = 600.0,
-) -> Iterator[WriterLock]:
-    """Be the only one to write the collection of this tenant and model; takes one connection of the pool.
-
-    Whoever needs both locks takes "rebuild" first. Raises WriterBusyError after waiting for `wait_seconds`.
-    """
-    with database.transaction() as connection:
-        lock = WriterLock(connection, tenant_id, model)
-        lock.take(purpose, wait_seconds)
-        yield lock
-
-
-# -- generations --
-
-
 def tenants_to_index(connection: Connection, model: str, window: DayWindow) -> list[UUID]:
     """Return the tenants that have an index under this model, or vectors of the window to begin one with."""
     parameters = {"model": model, "start": window.start, "end": window.end}
@@ -163,56 +85,6 @@ def tenants_of_named(connection: Connection, model: str, keys: Sequence[MemoryKe
     return [
         tenant_id for (tenant_id,) in connection.execute(sql(PACKAGE, "index_named_tenants"), parameters).fetchall()
     ]
-
-
-def live_generation(connection: Connection, tenant_id: UUID, model: str) -> Generation | None:
-    """Return the collection that queries of this tenant and model should ask, if there is one."""
-    found = generations(connection, tenant_id, model, "live")
-    return found[0] if found else None
-
-
-def generations(connection: Connection, tenant_id: UUID, model: str, state: State) -> list[Generation]:
-    """Return a tenant's collections in one state, oldest first."""
-    with connection.cursor(row_factory=class_row(Generation)) as cursor:
-        return cursor.execute(
-            sql(PACKAGE, "index_generations"), {"tenant_id": tenant_id, "model": model, "state": state}
-        ).fetchall()
-
-
-def insert_generation(connection: Connection, generation: Generation) -> None:
-    connection.execute(
-        "INSERT INTO index_generations"
-        " (tenant_id, generation_id, model, dimension, collection_name, collection_uuid, state)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-        generation,
-    )
-
-
-def switch_live(connection: Connection, generation: Generation) -> None:
-    """Make a building generation the live one and retire what was live, in the caller's transaction."""
-    live = live_generation(connection, generation.tenant_id, generation.model)
-    if live is not None:
-        retire_generation(connection, live)
-    _set_state(connection, generation, "live")
-
-
-def retire_generation(connection: Connection, generation: Generation) -> None:
-    """Keep the row of a generation as history and drop its entries; its collection is the caller's to delete."""
-    _set_state(connection, generation, "retired")
-    connection.execute(
-        "DELETE FROM index_entries WHERE tenant_id = %s AND generation_id = %s",
-        [generation.tenant_id, generation.generation_id],
-    )
-
-
-def _set_state(connection: Connection, generation: Generation, state: State) -> None:
-    connection.execute(
-        "UPDATE index_generations SET state = %s WHERE tenant_id = %s AND generation_id = %s",
-        [state, generation.tenant_id, generation.generation_id],
-    )
-
-
-# -- entries --
 
 
 def due_keys(

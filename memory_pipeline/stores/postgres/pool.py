@@ -172,7 +172,7 @@ class Pool:
         while self._idle:
             try:
                 self._idle.popleft().close()
-            except IndexError:
+            except IndexError:  # another thread was faster
                 break
 
     # -- while Postgres is away --
@@ -225,6 +225,7 @@ class Pool:
             return Answer.SILENT
         try:
             connection = self._connect_plain(_ASK_SECONDS)
+        # What is found here is told by who waits: it gives its connection up, and says why.
         except psycopg.errors.ConnectionTimeout:
             return Answer.SILENT
         except psycopg.OperationalError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 from uuid import UUID
 
@@ -46,23 +47,18 @@ def write_access(database: Database, access: MemoryAccess, call: ModelCall | Non
     Raises StoreUnavailableError, BusyError, and RecordRefusedError where Postgres takes no such row: the user was
     erased meanwhile, perhaps.
     """
-    try:
-        with database.tenant_transaction(access.tenant_id) as connection:
-            connection.execute(
-                sql(PACKAGE, "insert_memory_access"),
-                {
-                    **access._asdict(),
-                    "memory_ids": list(access.memory_ids),
-                    "degraded_parts": list(access.degraded_parts),
-                },
-            )
-            if call is not None:
-                write_usage(connection, call, usage)
-    except psycopg.Error as error:
-        raise RecordRefusedError(
-            f"Postgres refused the record of an answer to user {access.user_id} of tenant {access.tenant_id}: "
-            f"{error.diag.message_primary or type(error).__name__}."
-        ) from error
+    record = f"an answer to user {access.user_id} of tenant {access.tenant_id}"
+    with _refused(record), database.tenant_transaction(access.tenant_id) as connection:
+        connection.execute(
+            sql(PACKAGE, "insert_memory_access"),
+            {
+                **access._asdict(),
+                "memory_ids": list(access.memory_ids),
+                "degraded_parts": list(access.degraded_parts),
+            },
+        )
+        if call is not None:
+            write_usage(connection, call, usage)
 
 
 def write_charge(database: Database, tenant_id: UUID, call: ModelCall, usage: Sequence[LlmUsage]) -> None:
@@ -70,13 +66,19 @@ def write_charge(database: Database, tenant_id: UUID, call: ModelCall, usage: Se
 
     Raises StoreUnavailableError, BusyError, and RecordRefusedError where Postgres takes no such row.
     """
+    record = f"what {call.plugin} charged tenant {tenant_id}"
+    with _refused(record), database.tenant_transaction(tenant_id) as connection:
+        write_usage(connection, call, usage)
+
+
+@contextmanager
+def _refused(record: str) -> Iterator[None]:
+    """Name the record that Postgres refuses: RecordRefusedError."""
     try:
-        with database.tenant_transaction(tenant_id) as connection:
-            write_usage(connection, call, usage)
+        yield
     except psycopg.Error as error:
         raise RecordRefusedError(
-            f"Postgres refused the record of what {call.plugin} charged tenant {tenant_id}: "
-            f"{error.diag.message_primary or type(error).__name__}."
+            f"Postgres refused the record of {record}: {error.diag.message_primary or type(error).__name__}."
         ) from error
 
 

@@ -134,7 +134,7 @@ class RedisManager:
         try:
             return work(self._cache.quick)
         except redis.RedisError as error:
-            self._judge(self._cache, error)
+            self._judge(self._cache, error)  # counts and logs it, or raises a mistake of ours
             return fallback
 
     def queue(self, work: Callable[[redis.Redis], Result]) -> Result:
@@ -205,7 +205,7 @@ class RedisManager:
             return None
         try:
             return msgspec.json.decode(raw, type=kind)
-        except msgspec.DecodeError:
+        except msgspec.DecodeError:  # another release wrote it; the caller says then what Postgres said
             return None
 
     def was_dropped(self, key: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from memory_pipeline.settings import Settings
-from memory_pipeline.stores.chroma import ChromaStore
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline_tests.serving.recall.support import World
 

@@ -22,9 +22,9 @@ from memory_pipeline.serving.ingest import UserDirectory, ingest
 from memory_pipeline.serving.recall import RecallResult, recall
 from memory_pipeline.settings import Settings
 from memory_pipeline.stages.index import index_memories
-from memory_pipeline.stores.chroma import ChromaStore, VectorBatch, VectorMetadata
+from memory_pipeline.stores.chroma.store import ChromaStore, VectorBatch, VectorMetadata
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import live_generation
+from memory_pipeline.stores.postgres.index_generations import live_generation
 from memory_pipeline.stores.postgres.tenants import User, ensure_tenant, find_user
 from memory_pipeline_tests.stages.support import embed, enrich
 

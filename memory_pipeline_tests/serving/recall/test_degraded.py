@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from memory_pipeline.providers.local_enricher import LocalEnricher
-from memory_pipeline.stores.chroma import ChromaStore
-from memory_pipeline.stores.postgres.index import live_generation
+from memory_pipeline.stores.chroma.store import ChromaStore
+from memory_pipeline.stores.postgres.index_generations import live_generation
 from memory_pipeline_tests.serving.recall.support import ALL_DAYS, AbsentEmbedder, World, texts
 from memory_pipeline_tests.stages.support import enrich
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
+from structlog.testing import capture_logs
 
 from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.serving.signing_keys import SigningKeys
@@ -146,17 +147,21 @@ def test_entries_that_are_not_for_signatures_of_the_algorithm_are_no_keys() -> N
     ]
     secret = with_entry()
     secret.entry = {"kty": "oct", "k": encoded(b"s" * 32), "kid": "k", "alg": "ES256"}
-    with jwks_server(KEY, *wrong, secret) as server:
+    with jwks_server(KEY, *wrong, secret) as server, capture_logs() as lines:
         assert SigningKeys(issuer_at(server.url)).find("k", "ES256") is None
+    (line,) = [line for line in lines if line["event"] == "jwks_key_unusable"]
+    assert (line["key_id"], line["algorithm"]) == ("k", "ES256"), "only what is meant for them and can't be read"
     with jwks_server(KEY, with_entry(use="sig", alg="ES256", key_ops=["verify"])) as server:
         assert SigningKeys(issuer_at(server.url)).find("k", "ES256") is not None
 
 
 def test_short_rsa_keys_are_no_keys() -> None:
-    with jwks_server(RSA_KEY, SigningKey("short", "RS256", bits=1024)) as server:
+    with jwks_server(RSA_KEY, SigningKey("short", "RS256", bits=1024)) as server, capture_logs() as lines:
         keys = SigningKeys(issuer_at(server.url, algorithms=("RS256",)))
         assert keys.find("short", "RS256") is None
         assert keys.find("rsa-1", "RS256") is not None
+    told = [(line["key_id"], line["problem"]) for line in lines if line["event"] == "jwks_key_unusable"]
+    assert told == [("short", "it has 1024 bits, fewer than 2048")]
 
 
 def test_a_token_without_key_id_is_verified_where_the_issuer_has_one_key() -> None:

@@ -15,10 +15,10 @@ from pgvector.psycopg import register_vector
 from memory_pipeline.model.ids import derive_hex, milliseconds
 from memory_pipeline.model.window import DayWindow
 from memory_pipeline.stages.index import IndexReport, index_memories, rebuild_index
-from memory_pipeline.stages.indexer import TenantIndexReport
-from memory_pipeline.stores.chroma import ChromaStore, VectorEntry
+from memory_pipeline.stages.vector_writer import TenantIndexReport
+from memory_pipeline.stores.chroma.store import ChromaStore, VectorEntry
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import Generation, live_generation
+from memory_pipeline.stores.postgres.index_generations import Generation, live_generation
 from memory_pipeline.stores.postgres.tenants import ensure_tenant, ensure_user
 
 Stored = Callable[[UUID], dict[str, Any]]

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from memory_pipeline.model.window import DayWindow
-from memory_pipeline.stages import indexer
+from memory_pipeline.stages import vector_writer
 from memory_pipeline_tests.stages.index.support import FIRST, SECOND, World, sha256
 
 
@@ -99,13 +99,13 @@ def test_one_look_for_what_must_go_serves_all_days(world: World, acme: UUID, mon
     world.execute("DELETE FROM memories WHERE memory_id = %s", gone)
     looks: list[str] = []
     for name in ("gone_entries", "surplus_entries"):
-        find = getattr(indexer, name)
+        find = getattr(vector_writer, name)
 
         def look(*arguments: Any, _name: str = name, _find: Any = find, **options: Any) -> Any:
             looks.append(_name)
             return _find(*arguments, **options)
 
-        monkeypatch.setattr(indexer, name, look)
+        monkeypatch.setattr(vector_writer, name, look)
     report = world.index(DayWindow.of_day(FIRST))
     assert looks == ["gone_entries", "surplus_entries"]
     assert (report.added, report.updated, report.removed) == (0, 5, 12)

@@ -8,9 +8,9 @@ import pytest
 
 from memory_pipeline.model.ids import vector_id
 from memory_pipeline.model.window import NamedMemories, NamedMemory
-from memory_pipeline.stages import indexer
+from memory_pipeline.stages import vector_writer
 from memory_pipeline.stages.index import index_memories
-from memory_pipeline.stores.chroma import ChromaStore
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline.stores.postgres.index import announce_entries
 from memory_pipeline_tests.stages.index.support import DIMENSION, FIRST, MODEL, KilledError, World
 
@@ -22,7 +22,7 @@ def killed(*_arguments: object) -> None:
 def test_death_between_write_and_mark_converges(world: World, acme: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
     unchanged, changed, deleted = world.remember(acme, "one", "two", "three")
     with monkeypatch.context() as patch:
-        patch.setattr(indexer, "mark_entries", killed)
+        patch.setattr(vector_writer, "mark_entries", killed)
         with pytest.raises(KilledError):
             world.index()
     assert set(world.indexed(acme)) == {unchanged, changed, deleted}  # Chroma has them, Postgres was not told
@@ -52,7 +52,7 @@ def test_death_between_removal_and_forgetting_converges(
     world.index()
     world.set_status(deleted, "deleted")
     with monkeypatch.context() as patch:
-        patch.setattr(indexer, "forget_entries", killed)
+        patch.setattr(vector_writer, "forget_entries", killed)
         with pytest.raises(KilledError):
             world.index()
     assert world.index().removed == 1

@@ -12,8 +12,8 @@ from memory_pipeline.model.ids import vector_id
 from memory_pipeline.model.window import DayWindow, NamedMemories, NamedMemory
 from memory_pipeline.stages import indexer
 from memory_pipeline.stages.index import index_memories
-from memory_pipeline.stages.indexer import TenantIndexReport
-from memory_pipeline.stores.chroma import ChromaStore
+from memory_pipeline.stages.vector_writer import TenantIndexReport
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline_tests.stages.index.support import DIMENSION, FIRST, MARCH, MODEL, SECOND, KilledError, World
 
 

@@ -10,7 +10,8 @@ import pytest
 from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.model.window import NamedMemories, NamedMemory
 from memory_pipeline.stages.index import IndexFailedError, index_memories
-from memory_pipeline.stores.chroma import ChromaFailingError, ChromaStore
+from memory_pipeline.stores.chroma.connection import ChromaFailingError
+from memory_pipeline.stores.chroma.store import ChromaStore
 from memory_pipeline_tests.faults.chroma_proxy import ChromaProxy, failing_for, refusing
 from memory_pipeline_tests.stages.index.support import DIMENSION, FIRST, MARCH, MODEL, World
 

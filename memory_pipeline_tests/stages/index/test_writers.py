@@ -16,7 +16,7 @@ from memory_pipeline.settings import Settings
 from memory_pipeline.stages import indexer
 from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stores.postgres.database import Database
-from memory_pipeline.stores.postgres.index import Purpose, WriterLock, writer_lock
+from memory_pipeline.stores.postgres.writer_lock import Purpose, WriterLock, writer_lock
 from memory_pipeline_tests.stages.index.support import DIMENSION, FIRST, MARCH, MODEL, World
 
 

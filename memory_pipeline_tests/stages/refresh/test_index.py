@@ -13,7 +13,7 @@ from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.settings import load_settings
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.refresh import RefreshState, refresh
-from memory_pipeline.stores.postgres.index import live_generation
+from memory_pipeline.stores.postgres.index_generations import live_generation
 from memory_pipeline_tests.faults.chroma_proxy import ChromaProxy, failing_for, refusing
 from memory_pipeline_tests.stages.refresh.support import DONE, FAILED, UNKNOWN, assert_index_agrees, states
 from memory_pipeline_tests.stages.support import MARCH, MODEL, ScriptedEnricher, World, embed, enrich

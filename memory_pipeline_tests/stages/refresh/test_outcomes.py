@@ -13,7 +13,7 @@ from memory_pipeline.stages import indexer
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stages.refresh import refresh
 from memory_pipeline.stores.postgres import due
-from memory_pipeline.stores.postgres.index import writer_lock
+from memory_pipeline.stores.postgres.writer_lock import writer_lock
 from memory_pipeline_tests.stages.refresh.support import (
     DONE,
     EMBEDDER,

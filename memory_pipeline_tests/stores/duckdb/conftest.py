@@ -16,13 +16,14 @@ from memory_pipeline.model.window import DayWindow
 from memory_pipeline.providers.registry import make_enricher, make_summarizer, plugin_names
 from memory_pipeline.serving.ingest import UserDirectory, ingest
 from memory_pipeline.settings import load_settings
+from memory_pipeline.stages.audit import LOOKED_FOR
 from memory_pipeline.stages.enrich import enrich
 from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stages.relate import relate
 from memory_pipeline.stages.summarize import summarize
 from memory_pipeline.stores.duckdb.publish import Scope, publish_duckdb
 from memory_pipeline.stores.postgres import jobs
-from memory_pipeline.stores.postgres.audits import Finding, gaps, record_audit
+from memory_pipeline.stores.postgres.audits import Finding, audit_time, gaps, record_audit
 from memory_pipeline.stores.postgres.database import Database
 from memory_pipeline.stores.postgres.tenants import all_tenants, ensure_tenant
 from memory_pipeline.synthetic import sample_messages
@@ -81,7 +82,8 @@ def fill(database: Database) -> None:
         found = [
             Finding(gap.tenant_id, "postgres", gap.problem, gap.subject_id, {}) for gap in gaps(connection, "x", 5)
         ]
-        record_audit(connection, {}, found, len(found))
+        looked_for = [kind for kind in LOOKED_FOR if kind.startswith("postgres: ")]
+        record_audit(connection, audit_time(connection), {"looked_for": looked_for}, found, len(found))
 
 
 def _work(database: Database) -> None:

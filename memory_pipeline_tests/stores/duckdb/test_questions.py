@@ -17,6 +17,7 @@ from memory_pipeline.model.records import IncomingMessage, Role
 from memory_pipeline.stores.duckdb.marts import marts
 from memory_pipeline.stores.duckdb.query import query
 from memory_pipeline.stores.duckdb.questions import Question, questions, worked_question
+from memory_pipeline.stores.postgres.audits import GAPS
 from memory_pipeline.synthetic import sample_messages
 from memory_pipeline_tests.stores.duckdb.conftest import SampleExport
 
@@ -232,7 +233,29 @@ def test_findings_of_audits_are_counted_by_tenant(sample_export: SampleExport) -
         "SELECT slug, store, problem, count(*), 0 FROM audit_findings JOIN tenants USING (tenant_id) GROUP BY 1, 2, 3",
     )
     found = answer(sample_export, 16)
-    assert {tuple(row.values())[:5] for row in found} == set(expected)
+    assert {tuple(row.values())[:5] for row in found if row["findings"]} == set(expected)
+    # One audit looked for the problems of Postgres, in three tenants.
+    assert len(found) == 3 * len(GAPS)
+    assert {(row["store"], row["audits"]) for row in found} == {("postgres", 1)}
+    for row in found:
+        assert row["last_found"] == (row["last_audited"] if row["findings"] else None)
+
+
+def test_days_without_findings_are_told_from_days_without_an_audit() -> None:
+    with duckdb.connect() as connection:
+        connection.execute(
+            "CREATE TABLE tenants AS SELECT * FROM (VALUES (1, 'a'), (2, 'b'), (3, 'c')) v(tenant_id, slug)"
+        )
+        connection.execute(
+            "CREATE TABLE mart_data_quality AS SELECT * FROM (VALUES"
+            " (1, DATE '2026-06-01', 'x', 0), (1, DATE '2026-06-01', 'y', 2), (1, DATE '2026-06-03', 'x', 0),"
+            " (1, DATE '2026-06-03', 'y', 0), (2, DATE '2026-06-03', 'x', 0)) v(tenant_id, day, problem, findings)"
+        )
+        assert connection.execute(worked_question(23).statement).fetchall() == [
+            ("a", 2, 1, 0.5, date(2026, 6, 3), date(2026, 6, 1)),
+            ("b", 1, 1, 1.0, date(2026, 6, 3), None),
+            ("c", 0, 0, None, None, None),
+        ]
 
 
 def test_newest_facts_are_shown_with_the_words_they_come_from(sample_export: SampleExport) -> None:

@@ -1,4 +1,5 @@
 -- What calls of models cost, per tenant, plugin, model and UTC day.
+-- By day: what is said of a day is made of that day's rows alone.
 -- Key: day, tenant_id, plugin, model
 CREATE OR REPLACE TABLE mart_cost_daily AS
 SELECT u.day, u.tenant_id, t.slug AS tenant, u.plugin, u.model,

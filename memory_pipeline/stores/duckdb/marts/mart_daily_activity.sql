@@ -1,4 +1,5 @@
 -- How much was said, by how many, per tenant and UTC day.
+-- By day: what is said of a day is made of that day's rows alone.
 -- Key: day, tenant_id
 CREATE OR REPLACE TABLE mart_daily_activity AS
 SELECT m.day, m.tenant_id, t.slug AS tenant,

@@ -1,4 +1,5 @@
 -- At which hours something was said, per tenant and UTC day.
+-- By day: what is said of a day is made of that day's rows alone.
 -- Key: day, tenant_id, hour
 CREATE OR REPLACE TABLE mart_hourly_activity AS
 WITH said AS (

@@ -1,4 +1,5 @@
 -- How recall was used and how well it answered, per tenant and UTC day.
+-- By day: what is said of a day is made of that day's rows alone.
 -- Key: day, tenant_id
 CREATE OR REPLACE TABLE mart_recall_use AS
 SELECT a.day, a.tenant_id, t.slug AS tenant,

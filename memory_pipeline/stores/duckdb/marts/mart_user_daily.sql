@@ -1,4 +1,5 @@
 -- What each user said and what was learned from it, per UTC day.
+-- By day: what is said of a day is made of that day's rows alone.
 -- Key: day, tenant_id, user_id
 CREATE OR REPLACE TABLE mart_user_daily AS
 WITH said AS (

@@ -120,7 +120,7 @@ def churn(path: Path) -> list[DayChurn]:
 def quality(path: Path) -> list[DayFindings]:
     """Findings by store and problem: the eight most frequent, then the others as one.
 
-    The last day of each series is that of the newest entry of the log: nothing found since must show too.
+    The last day of each series is that of the newest audit or entry of the log: nothing found since must show too.
     """
     return [DayFindings(*row) for row in _rows(path, "quality")]
 

@@ -41,6 +41,14 @@ SELECT 'job_days.tenant_id' AS reference, 'tenants' AS target, count(*) AS broke
 FROM (FROM job_days WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)) AS t
 ANTI JOIN tenants AS r ON t.tenant_id = r.tenant_id
 UNION ALL
+SELECT 'audit_runs.tenant_id' AS reference, 'tenants' AS target, count(*) AS broken, min(t.day) AS first_day
+FROM (FROM audit_runs WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)) AS t
+ANTI JOIN tenants AS r ON t.tenant_id = r.tenant_id
+UNION ALL
+SELECT 'audit_findings.audit_id' AS reference, 'audit_runs' AS target, count(*) AS broken, min(t.day) AS first_day
+FROM (FROM audit_findings WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)) AS t
+ANTI JOIN audit_runs AS r ON t.day = r.day AND t.tenant_id = r.tenant_id AND t.audit_id = r.audit_id
+UNION ALL
 SELECT 'audit_findings.tenant_id' AS reference, 'tenants' AS target, count(*) AS broken, min(t.day) AS first_day
 FROM (FROM audit_findings WHERE $days::DATE[] IS NULL OR list_contains($days::DATE[], day)) AS t
 ANTI JOIN tenants AS r ON t.tenant_id = r.tenant_id

@@ -148,11 +148,21 @@ COMMENT ON COLUMN job_days.completed IS 'Jobs in the bucket.';
 COMMENT ON COLUMN job_days.attempts IS 'Tries of these jobs in all.';
 COMMENT ON COLUMN job_days.most_attempts IS 'Most tries of one of them.';
 
+COMMENT ON TABLE audit_runs IS 'Audits, one row for each tenant that was there when they began, or of which they found something.';
+COMMENT ON COLUMN audit_runs.day IS 'UTC day of started_at.';
+COMMENT ON COLUMN audit_runs.tenant_id IS 'Tenant that was looked at; key of tenants.';
+COMMENT ON COLUMN audit_runs.audit_id IS 'Key within the tenant; the same for all tenants that the audit looked at.';
+COMMENT ON COLUMN audit_runs.started_at IS 'When the audit began (UTC).';
+COMMENT ON COLUMN audit_runs.finished_at IS 'When it ended (UTC); NULL: it has not.';
+COMMENT ON COLUMN audit_runs.model IS 'The embedding model whose vectors and index were compared; NULL where it was not noted.';
+COMMENT ON COLUMN audit_runs.looked_for IS 'What it looked for, each as "store: problem"; empty for audits of versions that did not note it.';
+COMMENT ON COLUMN audit_runs.findings IS 'Findings in this tenant, those that are not listed included; 0: every store agreed with Postgres.';
+
 COMMENT ON TABLE audit_findings IS 'Each place where an audit found a store to disagree with Postgres (at most 100 of a kind, tenant and audit).';
 COMMENT ON COLUMN audit_findings.day IS 'UTC day of audited_at.';
 COMMENT ON COLUMN audit_findings.tenant_id IS 'Tenant that owns the row; key of tenants.';
 COMMENT ON COLUMN audit_findings.finding_id IS 'Key within the tenant.';
-COMMENT ON COLUMN audit_findings.audit_id IS 'The audit that found it.';
+COMMENT ON COLUMN audit_findings.audit_id IS 'The audit that found it; key of audit_runs within the tenant.';
 COMMENT ON COLUMN audit_findings.audited_at IS 'When that audit began (UTC).';
 COMMENT ON COLUMN audit_findings.store IS 'Which store was wrong.';
 COMMENT ON COLUMN audit_findings.problem IS 'What was wrong with it.';

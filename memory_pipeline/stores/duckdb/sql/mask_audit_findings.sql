@@ -1,5 +1,7 @@
 INSERT INTO audit_findings BY NAME
 SELECT * REPLACE (
+           pseudonym(finding_id) AS finding_id,
+           pseudonym(audit_id) AS audit_id,
            pseudonym(subject_id) AS subject_id,
            '{}' AS detail
        )

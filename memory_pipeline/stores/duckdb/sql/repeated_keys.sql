@@ -84,6 +84,14 @@ FROM (
     HAVING count(*) > 1
 ) AS again
 UNION ALL
+SELECT 'audit_runs' AS table_name, count(*) AS repeated, min(day) AS first_day
+FROM (
+    SELECT min(day) AS day FROM audit_runs AS t
+    WHERE $days::DATE[] IS NULL OR (tenant_id, audit_id) IN (SELECT (tenant_id, audit_id) FROM audit_runs WHERE list_contains($days::DATE[], day))
+    GROUP BY tenant_id, audit_id
+    HAVING count(*) > 1
+) AS again
+UNION ALL
 SELECT 'audit_findings' AS table_name, count(*) AS repeated, min(day) AS first_day
 FROM (
     SELECT min(day) AS day FROM audit_findings AS t

@@ -1,4 +1,5 @@
 -- The tables of the published file. `day` is the partition of the lake: the UTC day of the (first) source message.
+-- Hashes can't be made smaller: looking for how takes a fifth of the time that loading messages takes.
 CREATE TABLE tenants (
     tenant_id   UUID NOT NULL,
     slug        VARCHAR NOT NULL,
@@ -34,7 +35,7 @@ CREATE TABLE messages (
     role               VARCHAR NOT NULL,
     speaker            VARCHAR,
     content            VARCHAR NOT NULL,
-    content_hash       BLOB NOT NULL,
+    content_hash       BLOB USING COMPRESSION uncompressed NOT NULL,
     sent_at            TIMESTAMPTZ NOT NULL,
     position           BIGINT NOT NULL,
     raw_data           JSON,
@@ -49,7 +50,7 @@ CREATE TABLE memories (
     kind                VARCHAR NOT NULL,
     status              VARCHAR NOT NULL,
     content             VARCHAR NOT NULL,
-    content_hash        BLOB NOT NULL,
+    content_hash        BLOB USING COMPRESSION uncompressed NOT NULL,
     source_message_ids  UUID[] NOT NULL,
     project             VARCHAR,
     raw_data            JSON NOT NULL,
@@ -147,6 +148,16 @@ CREATE TABLE job_days (
     completed      BIGINT NOT NULL,
     attempts       BIGINT NOT NULL,
     most_attempts  INTEGER NOT NULL
+);
+CREATE TABLE audit_runs (
+    day          DATE NOT NULL,
+    tenant_id    UUID NOT NULL,
+    audit_id     UUID NOT NULL,
+    started_at   TIMESTAMPTZ NOT NULL,
+    finished_at  TIMESTAMPTZ,
+    model        VARCHAR,
+    looked_for   VARCHAR[] NOT NULL,
+    findings     BIGINT NOT NULL
 );
 CREATE TABLE audit_findings (
     day         DATE NOT NULL,

@@ -19,6 +19,11 @@ SELECT 'jobs', count(*) FROM memory_jobs
 UNION ALL
 SELECT 'job_days', count(*) FROM memory_job_days
 UNION ALL
+SELECT 'audit_runs', count(*)
+FROM audit_runs r
+CROSS JOIN tenants t
+WHERE t.created_at <= r.started_at OR (r.audit_id, t.tenant_id) IN (SELECT audit_id, tenant_id FROM audit_findings)
+UNION ALL
 SELECT 'audit_findings', count(*) FROM audit_findings
 UNION ALL
 SELECT 'events', count(*) FROM events

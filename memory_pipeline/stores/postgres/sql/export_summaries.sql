@@ -4,4 +4,4 @@ FROM memories
 WHERE kind = 'summary'
   AND day >= current_setting('export.start_day')::date AND day < current_setting('export.end_day')::date
   AND status <> 'deleted'
-ORDER BY day, tenant_id, memory_id
+ORDER BY day, memory_id, tenant_id

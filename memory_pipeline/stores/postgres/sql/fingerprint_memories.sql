@@ -5,7 +5,8 @@ SELECT CASE WHEN grouping(kind) = 1 THEN 'memories'
             WHEN kind = 'profile' THEN 'profiles' END AS table_name,
        day, sum(rows)::bigint AS rows, sum(digest) AS digest
 FROM (
-    SELECT day, kind, count(*) AS rows, sum(hash_record_extended(ROW(memory_id, updated_at, xmin), 0)) AS digest
+    SELECT day, kind, count(*) AS rows,
+           sum(uuid_hash_extended(memory_id, timestamptz_hash_extended(updated_at, hashxidextended(xmin, 0)))) AS digest
     FROM memories
     WHERE status <> 'deleted'
     GROUP BY day, kind

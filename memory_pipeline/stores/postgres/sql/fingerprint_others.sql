@@ -16,6 +16,24 @@ SELECT 'job_days', day, count(*), sum(hash_record_extended(ROW(tenant_id, job_ty
 FROM memory_job_days
 GROUP BY 2
 UNION ALL
+-- A row per tenant, as in export_audit_runs; it counts the findings.
+SELECT 'audit_runs', day, sum(rows)::bigint, sum(digest)
+FROM (
+    SELECT (r.started_at AT TIME ZONE 'UTC')::date AS day, count(*) AS rows,
+           sum(hash_record_extended(ROW(r.audit_id, t.tenant_id, r.started_at, r.xmin), 0)) AS digest
+    FROM audit_runs r
+    CROSS JOIN tenants t
+    WHERE t.created_at <= r.started_at
+       OR (r.audit_id, t.tenant_id) IN (SELECT audit_id, tenant_id FROM audit_findings)
+    GROUP BY 1
+    UNION ALL
+    SELECT (r.started_at AT TIME ZONE 'UTC')::date, 0, sum(hash_record_extended(ROW(f.finding_id, f.xmin), 0))
+    FROM audit_findings f
+    JOIN audit_runs r USING (audit_id)
+    GROUP BY 1
+) AS runs
+GROUP BY day
+UNION ALL
 SELECT 'audit_findings', (r.started_at AT TIME ZONE 'UTC')::date, count(*),
        sum(hash_record_extended(ROW(f.finding_id, f.xmin, r.started_at), 0))
 FROM audit_findings f

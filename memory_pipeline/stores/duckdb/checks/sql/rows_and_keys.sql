@@ -44,6 +44,10 @@ SELECT 'job_days', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR job_typ
        count(*) - count(DISTINCT (day, tenant_id, job_type, lag_bucket))
 FROM job_days
 UNION ALL
+SELECT 'audit_runs', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR audit_id IS NULL),
+       count(*) - count(DISTINCT (tenant_id, audit_id))
+FROM audit_runs
+UNION ALL
 SELECT 'audit_findings', count(*), count(*) FILTER (WHERE tenant_id IS NULL OR finding_id IS NULL),
        count(*) - count(DISTINCT (tenant_id, finding_id))
 FROM audit_findings

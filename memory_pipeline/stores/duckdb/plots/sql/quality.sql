@@ -1,7 +1,7 @@
 WITH bounds AS (
     SELECT greatest(max(day), (SELECT max(day) FROM events)) AS last_day FROM mart_data_quality
 ), shown AS (
-    SELECT * FROM mart_data_quality WHERE day > (SELECT last_day FROM bounds) - 90
+    SELECT * FROM mart_data_quality WHERE findings > 0 AND day > (SELECT last_day FROM bounds) - 90
 ), ranked AS (
     SELECT store, problem, row_number() OVER (ORDER BY sum(findings) DESC, store, problem) AS place,
            count(*) OVER () AS problems

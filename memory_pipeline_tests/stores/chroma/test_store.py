@@ -16,15 +16,8 @@ from hypothesis import strategies as st
 from memory_pipeline.local.chroma import ChromaServer
 from memory_pipeline.model.errors import MemoryPipelineError, SettingsError, StoreUnavailableError
 from memory_pipeline.model.ids import parse_vector_id, vector_id
-from memory_pipeline.stores.chroma import (
-    ChromaFailingError,
-    ChromaRefusedError,
-    ChromaStore,
-    CollectionLostError,
-    VectorBatch,
-    VectorEntry,
-    VectorMetadata,
-)
+from memory_pipeline.stores.chroma.connection import ChromaFailingError, ChromaRefusedError, CollectionLostError
+from memory_pipeline.stores.chroma.store import ChromaStore, VectorBatch, VectorEntry, VectorMetadata
 from memory_pipeline_tests.faults.chroma_proxy import Answer, ChromaProxy
 
 ADA, BOB = uuid4(), uuid4()

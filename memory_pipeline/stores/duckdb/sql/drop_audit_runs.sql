@@ -1,0 +1,1 @@
+DELETE FROM audit_runs WHERE list_contains($days, day)

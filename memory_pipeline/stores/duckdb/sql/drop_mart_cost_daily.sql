@@ -1,0 +1,1 @@
+DELETE FROM mart_cost_daily WHERE list_contains($days, day)

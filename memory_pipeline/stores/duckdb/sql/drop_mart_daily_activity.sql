@@ -1,0 +1,1 @@
+DELETE FROM mart_daily_activity WHERE list_contains($days, day)

@@ -1,0 +1,1 @@
+DELETE FROM mart_hourly_activity WHERE list_contains($days, day)

@@ -1,0 +1,1 @@
+DELETE FROM mart_pipeline_response WHERE list_contains($days, day)

@@ -1,0 +1,1 @@
+DELETE FROM mart_recall_use WHERE list_contains($days, day)
