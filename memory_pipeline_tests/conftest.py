@@ -175,6 +175,25 @@ def settings(database: Database, redis_url: str, chroma_url: str, chroma_databas
     )
 
 
+@pytest.fixture(scope="session")
+def sample_lake(servers: Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lake of `export_sample`, exported once by each worker. To be read or copied; `lake_root` may be changed."""
+    from memory_pipeline.stages.export import export_lake
+    from memory_pipeline_tests.stores.export_sample import WINDOW, fill
+
+    root = tmp_path_factory.mktemp("sample") / "lake"
+    with fresh_database(servers, migrated_template) as database:
+        fill(database.pipeline_url)
+        export_lake(database.pipeline_url, WINDOW, root)
+    return root
+
+
+@pytest.fixture
+def lake_root(sample_lake: Path, tmp_path: Path) -> Path:
+    """A copy of the sample's lake, of this test alone."""
+    return Path(shutil.copytree(sample_lake, tmp_path / "lake"))
+
+
 @pytest.fixture
 def server_folder() -> Iterator[Path]:
     """A folder for servers of this test alone (pytest's own are closed to the servers' account when root tests)."""

@@ -14,7 +14,7 @@ from memory_pipeline.stores.postgres.tenants import find_user
 from memory_pipeline_tests.api.stack import ApiStack, api_stack
 from memory_pipeline_tests.api.support import PREFIX, Person, message
 from memory_pipeline_tests.local.host import Servers
-from memory_pipeline_tests.serving.test_recall import WordEmbedder
+from memory_pipeline_tests.serving.recall.support import WordEmbedder
 
 # -- the system switched off --
 

@@ -13,29 +13,17 @@ from memory_pipeline.defs.analytics.shown import NOT_MADE
 from memory_pipeline.defs.assembly import build_definitions
 from memory_pipeline.model.errors import StoreUnavailableError
 from memory_pipeline.settings import load_settings
-from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.lake.published import PublishedManifest, served_manifest
 from memory_pipeline.stores.lake.target import Target
-from memory_pipeline_tests.conftest import fresh_database
-from memory_pipeline_tests.local.host import Servers
-from memory_pipeline_tests.stores.export_sample import WINDOW, fill, lake_bytes
+from memory_pipeline_tests.stores.export_sample import lake_bytes
 from memory_pipeline_tests.stores.lake_places import Place
 from memory_pipeline_tests.stores.s3_server import S3Server
 
 
-@pytest.fixture(scope="module")
-def exported(servers: Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("exported")
-    with fresh_database(servers, migrated_template) as database:
-        fill(database.pipeline_url)
-        export_lake(database.pipeline_url, WINDOW, root)
-    return root
-
-
 @pytest.fixture
-def home(exported: Path, tmp_path: Path) -> Path:
-    shutil.copytree(exported, tmp_path / "home/data/lake")
+def home(sample_lake: Path, tmp_path: Path) -> Path:
+    shutil.copytree(sample_lake, tmp_path / "home/data/lake")
     return tmp_path / "home"
 
 

@@ -26,7 +26,7 @@ from memory_pipeline.settings import Settings
 from memory_pipeline.stages.index import index_memories
 from memory_pipeline.stages.pipeline import Pipeline
 from memory_pipeline.stores.postgres.tenants import User, ensure_tenant, find_user
-from memory_pipeline_tests.serving.test_recall import ALL_DAYS, START, WordEmbedder
+from memory_pipeline_tests.serving.recall.support import ALL_DAYS, START, WordEmbedder
 from memory_pipeline_tests.stages.support import ScriptedEnricher, embed, enrich
 from memory_pipeline_tests.stages.test_export import sql_for_erasing
 

@@ -23,6 +23,25 @@ from memory_pipeline.stores.postgres.tenants import ensure_tenant
 FIRST_DAY = date(2025, 3, 1)
 WINDOW = DayWindow(FIRST_DAY, FIRST_DAY + timedelta(days=5))
 MESSAGES = 2 * 3 * 4
+ROWS = {
+    "tenants": 2,
+    "users": 2,
+    "conversations": 6,
+    "messages": MESSAGES,
+    "memories": MESSAGES + 6,
+    "facts": 4,
+    "memory_relationships": 2,
+    "summaries": 2,
+    "profiles": 0,
+    "jobs": 0,
+    "job_days": 0,
+    "audit_runs": 0,
+    "audit_findings": 0,
+    "events": 6,
+    "memory_access": 0,
+    "llm_usage": 0,
+}
+"""Of every table of the lake, after `fill`."""
 
 _FACT = """
 INSERT INTO memories (tenant_id, memory_id, user_id, conversation_id, kind, status, content, content_hash, day,

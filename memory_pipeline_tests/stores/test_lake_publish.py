@@ -24,15 +24,12 @@ import pytest
 
 from memory_pipeline.model.errors import ExportError, SettingsError, StoreUnavailableError
 from memory_pipeline.model.snapshot import Source
-from memory_pipeline.stages.export import export_lake
 from memory_pipeline.stores.lake import TABLES
 from memory_pipeline.stores.lake.manifest import read_manifest
 from memory_pipeline.stores.lake.publish import publish_lake
 from memory_pipeline.stores.lake.published import PublishedManifest, published_generations, verify_published_lake
 from memory_pipeline.stores.lake.target import open_target
-from memory_pipeline_tests.conftest import fresh_database
-from memory_pipeline_tests.local.host import Servers
-from memory_pipeline_tests.stores.export_sample import FIRST_DAY, MESSAGES, WINDOW, fill, lake_bytes, rewrite
+from memory_pipeline_tests.stores.export_sample import FIRST_DAY, MESSAGES, lake_bytes, rewrite
 from memory_pipeline_tests.stores.lake_places import Place, S3Place
 from memory_pipeline_tests.stores.s3_server import S3Server
 
@@ -45,18 +42,9 @@ publish_lake(Path(sys.argv[1]), sys.argv[2], 1)
 SECOND_DAY = date(2025, 3, 2)
 
 
-@pytest.fixture(scope="module")
-def exported(servers: Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("exported")
-    with fresh_database(servers, migrated_template) as database:
-        fill(database.pipeline_url)
-        export_lake(database.pipeline_url, WINDOW, root)
-    return root
-
-
 @pytest.fixture
-def lake(exported: Path, tmp_path: Path) -> Path:
-    shutil.copytree(exported, tmp_path / "lake")
+def lake(sample_lake: Path, tmp_path: Path) -> Path:
+    shutil.copytree(sample_lake, tmp_path / "lake")
     return tmp_path / "lake"
 
 

@@ -22,28 +22,12 @@ from memory_pipeline.stages.export import export_lake, publish
 from memory_pipeline.stores.duckdb.generations import generations, manifest_of, manifest_path
 from memory_pipeline.stores.duckdb.publish import Scope, current_export, publish_duckdb
 from memory_pipeline.stores.lake.manifest import read_manifest
-from memory_pipeline_tests.conftest import Database, fresh_database
-from memory_pipeline_tests.local.host import Servers
+from memory_pipeline_tests.conftest import Database
 from memory_pipeline_tests.stores.export_sample import WINDOW, fill, rewrite
 
 KEY = b"a key for these tests alone"
 OTHER_KEY = b"another key, of these tests"
 ACME, GLOBEX = Scope(tenant="acme"), Scope(tenant="globex")
-
-
-@pytest.fixture(scope="module")
-def exported(servers: Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("scopes") / "lake"
-    with fresh_database(servers, migrated_template) as database:
-        fill(database.pipeline_url)
-        export_lake(database.pipeline_url, WINDOW, root)
-    return root
-
-
-@pytest.fixture
-def lake_root(exported: Path, tmp_path: Path) -> Path:
-    shutil.copytree(exported, tmp_path / "lake")
-    return tmp_path / "lake"
 
 
 def change_rows(lake_root: Path, tenant: str) -> None:
