@@ -16,6 +16,7 @@ import typer
 from memory_pipeline import __version__
 from memory_pipeline.commands import flag_groups, identity_groups, job_groups, limit_groups, permission_groups
 from memory_pipeline.model.errors import MemoryPipelineError
+from memory_pipeline.terminal import visible
 
 app = typer.Typer(
     name="memory-pipeline",
@@ -35,7 +36,7 @@ def main() -> NoReturn:
     try:
         app()
     except MemoryPipelineError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        typer.secho(f"error: {visible(str(error))}", fg="red", err=True)
         sys.exit(error.exit_code)
     sys.exit(0)
 

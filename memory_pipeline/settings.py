@@ -57,7 +57,14 @@ class Settings(BaseSettings):
     """What a process is told by its environment; the names are these fields in capitals behind `MEMORY_`."""
 
     # A variable set to nothing is not set: an empty URL would mean whatever server the client finds by default.
-    model_config = SettingsConfigDict(env_prefix="MEMORY_", env_ignore_empty=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MEMORY_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        # An error keeps what it is behind in logs, and some settings are secrets.
+        hide_input_in_errors=True,
+    )
 
     # -- where things are; unset URLs mean the embedded servers of the local stack --
     home: Path = Field(Path(".memory"), description="State of the local stack: databases, lake, exports, logs.")
@@ -264,13 +271,19 @@ class Settings(BaseSettings):
         )
 
 
+def _shown(location: tuple[int | str, ...], value: object) -> str:
+    """Return what to repeat of a bad value: nothing of keys, nor of URLs, which may have a password in them."""
+    return "" if str(location[0]).endswith(("_key", "_url")) else f"={value!r}"
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the settings from the environment. Raises SettingsError with one line per bad value."""
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # values are validated by pydantic itself
     except ValidationError as error:
         lines = [
-            f"MEMORY_{'_'.join(str(part) for part in problem['loc']).upper()}={problem['input']!r}: {problem['msg']}"
+            f"MEMORY_{'_'.join(map(str, problem['loc'])).upper()}{_shown(problem['loc'], problem['input'])}: "
+            f"{problem['msg']}"
             for problem in error.errors()
         ]
         raise SettingsError("; ".join(lines)) from error

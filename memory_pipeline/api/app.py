@@ -180,19 +180,19 @@ def create_app(services: Services) -> FastAPI:
     errors.install(app)
     for module in (messages, conversations, analytics, operations):
         app.include_router(module.router)
-    _add_docs(app)
+    app.add_api_route(f"{PREFIX}/docs", _docs, include_in_schema=False)
     app.add_middleware(
         _Framed, max_bytes=services.settings.api_max_request_bytes, most_requests=services.settings.api_max_requests
     )
     return app
 
 
-def _add_docs(app: FastAPI) -> None:
-    @app.get(f"{PREFIX}/docs", include_in_schema=False)
-    def docs(request: Request) -> HTMLResponse:
-        document_url = f"{request.scope.get('root_path', '')}{PREFIX}/openapi.json"
-        page = docs_page(app.openapi(), str(request.base_url).rstrip("/"), document_url)
-        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
+def _docs(request: Request) -> HTMLResponse:
+    # A closure over the app would be kept, with its services, by a cache that FastAPI has of signatures.
+    app: FastAPI = request.app
+    document_url = f"{request.scope.get('root_path', '')}{PREFIX}/openapi.json"
+    page = docs_page(app.openapi(), str(request.base_url).rstrip("/"), document_url)
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
 
 class _Framed(RequestFrame):

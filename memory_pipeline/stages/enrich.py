@@ -144,6 +144,11 @@ def _fact(episode: UnreadEpisode, enricher: str, draft: FactDraft) -> FoundFact:
     for moment in (draft.valid_from, draft.valid_to):
         if moment is not None and moment.utcoffset() is None:
             raise ProviderError(f"Enricher {enricher} answered with the time {moment}, which has no time zone.")
+    if draft.valid_to is not None and draft.valid_to < draft.valid_from:
+        raise ProviderError(
+            f"Enricher {enricher} answered with a fact that ends before it begins: from {draft.valid_from} "
+            f"to {draft.valid_to}."
+        )
     return FoundFact(
         tenant_id=episode.tenant_id,
         memory_id=ids.fact_id(

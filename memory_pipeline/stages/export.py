@@ -19,7 +19,7 @@ from memory_pipeline.stores.lake import DAILY_TABLES, DIMENSIONS, LEDGERS, LakeR
 from memory_pipeline.stores.lake.manifest import read_manifest, statement_digest
 from memory_pipeline.stores.lake.pins import release_pins
 from memory_pipeline.stores.lake.publish import LakePublication, publish_lake
-from memory_pipeline.stores.permissions import allow, group_id
+from memory_pipeline.stores.permissions import allow, allow_below, group_id
 from memory_pipeline.stores.postgres.export import export_statement, snapshot
 
 EVERY_DAY = DayWindow(date.min, date.max)
@@ -114,6 +114,8 @@ def publish(settings: Settings, lake_root: Path, exports_root: Path) -> ExportRe
 def _publish(settings: Settings, lake_root: Path, exports_root: Path, generations_kept: int) -> ExportReport:
     if lake_root.exists():
         allow(lake_root, 0o700 if settings.export_group is None else 0o750, group_id(settings.export_group))
+        if settings.export_group is not None:
+            allow_below(lake_root)  # earlier versions made files as the umask said
     return publish_duckdb(
         lake_root,
         exports_root,
@@ -131,7 +133,7 @@ def publish_lake_at_url(settings: Settings, lake_root: Path) -> LakePublication 
     """
     if settings.lake_url is None:
         return None
-    return publish_lake(lake_root, settings.lake_url, settings.export_generations)
+    return publish_lake(lake_root, settings.lake_url, settings.export_generations, settings.export_group)
 
 
 def forget_in_exports(
@@ -164,7 +166,7 @@ def forget_in_exports(
             "then again from the exports."
         )
     if settings.lake_url is not None and not any(path.is_relative_to(lake_root) for path in left):
-        published = publish_lake(lake_root, settings.lake_url, 1)
+        published = publish_lake(lake_root, settings.lake_url, 1, settings.export_group)
         if published.newer_served:
             problems.append(
                 f"{settings.lake_url} serves what another working copy of the lake published later, which may still "

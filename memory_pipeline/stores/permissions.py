@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from memory_pipeline.model.errors import ExportError
@@ -21,6 +22,18 @@ def group_id(name: str | None) -> int | None:
             f"there is no group {name!r} on this machine: make it, or mend MEMORY_EXPORT_GROUP or "
             "MEMORY_EXPORT_CONSUMERS."
         ) from error
+
+
+def allow_below(root: Path) -> None:
+    """Let whoever may pass `root` read everything below, whatever the umask was; not what begins with a dot."""
+    for folder, folders, names in os.walk(root):
+        here = Path(folder)
+        if here == root:
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            names = [name for name in names if not name.startswith(".")]
+        for path, mode in (*((here / name, 0o755) for name in folders), *((here / name, 0o644) for name in names)):
+            with suppress(FileNotFoundError):  # an export replaces it by one that has the right mode
+                allow(path, mode, None)
 
 
 def allow(path: Path, mode: int, group: int | None) -> None:

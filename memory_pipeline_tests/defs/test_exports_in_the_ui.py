@@ -131,7 +131,7 @@ def test_previews_say_what_was_exported(shown: Shown) -> None:
     # Of two facts one was superseded after 71 hours and a few minutes.
     assert [row[:6] for row in rows("mart_fact_catalogue")] == [[tenant, "2", "1", "1", "1", "0"] for tenant in tenants]
     assert [row[2:] for row in rows("mart_weekly_topics") if row[1] == "acme"] == [
-        ["entity", "2", "2", "1"],
+        ["entity", "1", "1", "1"],
         ["topic", "1", "1", "1"],
     ] * 2
     assert rows("dim_days") == [["2025-03-01", "4", "2", "2025-03-01", "2025-03-04"]]

@@ -111,6 +111,7 @@ def test_a_message_that_failed_is_not_read_again_by_itself(speech: World) -> Non
         ({"confidence": 1.5}, "confidence 1.5"),
         ({"confidence": float("nan")}, "confidence nan"),
         ({"valid_from": datetime(2026, 3, 1)}, "no time zone"),  # noqa: DTZ001 - that is the point
+        ({"valid_from": at(5), "valid_to": at(5) - timedelta(microseconds=1)}, "ends before it begins"),
     ],
 )
 def test_a_fact_that_cannot_be_stored_fails_its_message_alone(

@@ -149,11 +149,11 @@ def place(exports_root: Path, file: Path, manifest: Manifest, mode: int, group: 
     flush(exports_root)
 
 
-def switch(exports_root: Path, name: str) -> None:
-    """Serve a generation from now on."""
+def switch(exports_root: Path, name: str, mode: int = 0o444, group: int | None = None) -> None:
+    """Serve a generation from now on; `mode` and `group` say who may ask which it is."""
     current = exports_root / CURRENT
     if not current.exists() or current.read_text(encoding="utf-8").strip() != name:
-        replace_text(current, name + "\n")
+        replace_text(current, name + "\n", mode, group)
     link = exports_root / LINK
     if not link.is_symlink() or os.readlink(link) != name:
         replace_symlink(link, name)
@@ -190,9 +190,9 @@ def remove_unfit(exports_root: Path, fits: Callable[[Manifest], bool]) -> None:
 
 
 def remove_litter(exports_root: Path) -> None:
-    """Remove what a killed publisher left, and any .wal: nothing writes to a generation, so it can hold nothing."""
+    """Remove what a killed publisher left, and any .wal (.checkpoint, .recovery): nothing writes to a generation."""
     shutil.rmtree(exports_root / BUILDING, ignore_errors=True)
-    for path in [*exports_root.glob(".*.new"), *exports_root.glob("memory*.duckdb.wal")]:
+    for path in [*exports_root.glob(".*.new"), *exports_root.glob("memory*.duckdb.wal*")]:
         path.unlink()
     for path in exports_root.glob("memory-*.json"):
         if not path.with_suffix(".duckdb").exists():

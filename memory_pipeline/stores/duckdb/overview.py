@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from time import sleep
 
 import msgspec
 
-from memory_pipeline.model.errors import ExportError, ForbiddenError, NotFoundError
+from memory_pipeline.model.errors import ExportError, ForbiddenError, NoExportError, NotFoundError
 from memory_pipeline.stores.duckdb.fresh_reader import read_in_fresh_process
 from memory_pipeline.stores.duckdb.generations import current_export, generation_number, generations, manifest_of, prune
 from memory_pipeline.stores.duckdb.publish import CONSUMERS, LOCK
-from memory_pipeline.stores.files import locked
+from memory_pipeline.stores.files import LockNotOursError, locked
+
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 class PublishedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,23 +38,33 @@ class PublishedFile(msgspec.Struct, frozen=True, kw_only=True):
     """The moment of Postgres it shows."""
 
 
-def published_files(exports_root: Path) -> list[PublishedFile]:
-    """Return every generation of every file, newest first. Raises ExportError for a manifest that can't be read."""
+def published_files(exports_root: Path, consumers: Iterable[str] = ()) -> list[PublishedFile]:
+    """Return every generation of every file, newest first. Raises ExportError for a manifest that can't be read.
+
+    What this account may not open is left out (`closed_folders` says what that is); raises ForbiddenError where that is
+    everything. Whoever may not list the consumers finds those that are named in `consumers`.
+    """
     try:
-        return _published_files(exports_root)
+        return _published_files(exports_root, consumers)
     except (ExportError, FileNotFoundError):
         # Perhaps removed by a publisher between two looks; while there is none, it is a damaged folder.
         with _between_publications(exports_root):
-            return _published_files(exports_root)
+            return _published_files(exports_root, consumers)
 
 
-def verify_exports(exports_root: Path) -> list[str]:
+def closed_folders(exports_root: Path, consumers: Iterable[str] = ()) -> list[Path]:
+    """Return the folders that this account may not list, so that what is in them is neither listed nor verified."""
+    return _folders(exports_root, consumers)[1]
+
+
+def verify_exports(exports_root: Path, consumers: Iterable[str] = ()) -> list[str]:
     """Read every generation in a fresh process and return what is not as its manifest says, a sentence each.
 
-    Publishers go on meanwhile: a generation that one of them removed is no problem.
+    Publishers go on meanwhile: a generation that one of them removed is no problem. What this account may not open is
+    left out, and raises ForbiddenError, as in `published_files`.
     """
     problems = []
-    for _, folder in _folders(exports_root):
+    for _, folder in _open_folders(exports_root, consumers):
         try:
             current_export(folder)
         except ExportError:
@@ -69,12 +82,21 @@ def verify_exports(exports_root: Path) -> list[str]:
 
 
 def prune_exports(exports_root: Path, generations_kept: int) -> list[Path]:
-    """Remove all but the newest generations of every file, never one that is served; return those removed."""
+    """Remove all but the newest generations of every file, never one that is served; return those removed.
+
+    Folders of which nothing is served (a publisher was killed) are left to the next publication. Raises ForbiddenError
+    for accounts that do not publish.
+    """
     removed: list[Path] = []
-    with locked(exports_root / LOCK):
-        for _, folder in _folders(exports_root):
-            if generations(folder):
-                removed += [folder / name for name in prune(folder, generations_kept)]
+    try:
+        if not exports_root.is_dir():
+            return removed
+        with locked(exports_root / LOCK):
+            for _, folder in _open_folders(exports_root):
+                with suppress(NoExportError):
+                    removed += [folder / name for name in prune(folder, generations_kept)]
+    except PermissionError as error:
+        raise ForbiddenError(f"only whoever publishes may remove what is in {exports_root} ({error}).") from error
     return removed
 
 
@@ -84,19 +106,17 @@ def tenant_export(exports_root: Path, tenant: str, consumers: Iterable[str] = ()
     Whoever may not list the consumers finds those that are named in `consumers`. Raises NotFoundError,
     ForbiddenError where there may be one that this account can't open, ExportError for a damaged folder.
     """
-    names, closed = set(consumers), False
-    try:
-        names |= {consumer for consumer, _ in _folders(exports_root) if consumer is not None}
-    except PermissionError:
-        closed = True
+    folders, closed_to_us = _folders(exports_root, consumers)
+    closed = any(folder != exports_root for folder in closed_to_us)
     found = []
-    for consumer in names:
-        folder = exports_root / CONSUMERS / consumer
+    for consumer, folder in folders:
+        if consumer is None:
+            continue
         try:
-            if not generations(folder):
-                continue
             path = current_export(folder)
             manifest = manifest_of(path)
+        except NoExportError:
+            continue  # the publisher of its first file was killed
         except PermissionError:
             closed = True
             continue
@@ -116,21 +136,26 @@ def tenant_export(exports_root: Path, tenant: str, consumers: Iterable[str] = ()
     return min(found)[2]
 
 
-def _published_files(exports_root: Path) -> list[PublishedFile]:
+def _published_files(exports_root: Path, consumers: Iterable[str]) -> list[PublishedFile]:
     return [
         _describe(consumer, path)
-        for consumer, folder in _folders(exports_root)
+        for consumer, folder in _open_folders(exports_root, consumers)
         for path in reversed(generations(folder))
     ]
 
 
 @contextmanager
 def _between_publications(exports_root: Path) -> Iterator[None]:
-    """Wait for the publisher that is at work, and let none begin."""
-    if not (exports_root / LOCK).exists():
-        yield  # nothing was ever published
-        return
-    with locked(exports_root / LOCK, shared=True):
+    """Wait for the publisher that is at work, and let none begin; accounts that do not publish can only wait a moment.
+
+    Nothing is half-done for longer than it takes to remove or rename some files.
+    """
+    with ExitStack() as stack:
+        if (exports_root / LOCK).exists():  # else nothing was ever published
+            try:
+                stack.enter_context(locked(exports_root / LOCK, shared=True))
+            except LockNotOursError:
+                sleep(_LOOK_AGAIN_SECONDS)
         yield
 
 
@@ -152,19 +177,47 @@ def _problem_of(path: Path) -> str | None:
     return f"{path}: {', '.join(wrong)} are not as they were published" if wrong else None
 
 
-def _folders(exports_root: Path) -> Iterator[tuple[str | None, Path]]:
-    yield None, exports_root
-    if (exports_root / CONSUMERS).is_dir():
-        for folder in sorted((exports_root / CONSUMERS).iterdir()):
-            yield folder.name, folder
+def _open_folders(exports_root: Path, consumers: Iterable[str] = ()) -> list[tuple[str | None, Path]]:
+    """Return the folders of files that this account may list. Raises ForbiddenError where there is none."""
+    found, closed = _folders(exports_root, consumers)
+    if closed and not found:
+        raise ForbiddenError(
+            f"this account may open none of the exports in {exports_root}: run this as a member of the group that "
+            "MEMORY_EXPORT_GROUP names for whoever publishes, or of that of a consumer in MEMORY_EXPORT_CONSUMERS "
+            "(which has to be set here too)."
+        )
+    return found
+
+
+def _folders(exports_root: Path, consumers: Iterable[str]) -> tuple[list[tuple[str | None, Path]], list[Path]]:
+    """Return the folders of files by consumer (None: all tenants), and the folders that this account may not list."""
+    names, closed, found = set(consumers), [], list[tuple[str | None, Path]]()
+    try:
+        if (exports_root / CONSUMERS).is_dir():
+            names |= {folder.name for folder in (exports_root / CONSUMERS).iterdir()}
+    except PermissionError:
+        closed.append(exports_root / CONSUMERS)
+    named = [(name, exports_root / CONSUMERS / name) for name in sorted(names)]
+    for name, folder in ((None, exports_root), *named):
+        try:
+            if name is None or folder.is_dir():
+                generations(folder)
+                found.append((name, folder))
+        except PermissionError:
+            closed.append(folder)
+    return found, closed
 
 
 def _describe(consumer: str | None, path: Path) -> PublishedFile:
     manifest = manifest_of(path)
+    try:
+        served = current_export(path.parent) == path
+    except NoExportError:
+        served = False  # the publisher of the folder's first file was killed before it was served
     return PublishedFile(
         consumer=consumer,
         path=path,
-        served=current_export(path.parent) == path,
+        served=served,
         tenant=manifest.tenant,
         masked=manifest.masked,
         generation=generation_number(path),

@@ -129,6 +129,7 @@ def publish_duckdb(
     consumers = consumers or {}
     report, refusal = None, None
     try:
+        exports_root.mkdir(parents=True, exist_ok=True)
         with locked(exports_root / LOCK):
             _remove_other_consumers(exports_root / CONSUMERS, consumers)
             with lake.reading(lake_root) as manifest:
@@ -139,14 +140,13 @@ def publish_duckdb(
                     report = _publish(lake_root, manifest, exports_root, generations_kept, EVERYTHING, readers)
                 except ExportError as error:
                     refusal = error
+                except OSError as error:
+                    refusal = _unwritable(exports_root, error)  # consumers have files of their own, to be rid of rows
                 reports, problems = _publish_consumers(
                     lake_root, manifest, exports_root / CONSUMERS, generations_kept, consumers, consumer_groups or {}
                 )
     except OSError as error:
-        raise ExportError(
-            f"the export can't be written under {exports_root}: {error}. The last export is still served; "
-            "mend the disk and export again."
-        ) from error
+        raise _unwritable(exports_root, error) from error
     told = " ".join(f"{name}: {problem}" for name, problem in problems.items())
     if report is None:
         raise ExportError(f"{refusal} {told}".strip()) from refusal
@@ -156,6 +156,13 @@ def publish_duckdb(
             msgspec.structs.replace(report, consumers=reports),
         )
     return msgspec.structs.replace(report, consumers=reports)
+
+
+def _unwritable(exports_root: Path, error: OSError) -> ExportError:
+    return ExportError(
+        f"the export can't be written under {exports_root}: {error}. The last export is still served; "
+        "mend the disk and export again."
+    )
 
 
 def _publish_consumers(
@@ -208,10 +215,10 @@ def _publish(
     """Bring one folder of generations up to date. Files of consumers are small, and always built whole."""
     started = perf_counter()
     remove_litter(folder)
-    for path in generations(folder):
-        for published_file in (path, manifest_path(path)):
-            if published_file.exists():
-                allow(published_file, readers.mode, readers.group)
+    published_files = [file for path in generations(folder) for file in (path, manifest_path(path))]
+    for path in (*published_files, folder / CURRENT):
+        if path.exists():
+            allow(path, readers.mode, readers.group)
     served = served_manifest(folder)
     if (folder / CURRENT).exists() and (served is None or served.source is not None):
         require_whole_lake(lake_root, manifest)  # rows must not go because their export is gone
@@ -238,7 +245,7 @@ def _publish(
         finally:
             shutil.rmtree(building)
     switched = perf_counter()
-    switch(folder, served.name)
+    switch(folder, served.name, readers.mode, readers.group)
     switch_seconds = perf_counter() - switched
     prune(folder, generations_kept)
     return ExportReport(
@@ -271,7 +278,8 @@ def _replace_days(
         # It may be the last file that is damaged; the lake is what counts.
         reason = f"the last file could not be built upon: {error}"
     file.unlink(missing_ok=True)
-    file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
+    for wal in file.parent.glob(f"{file.name}.wal*"):
+        wal.unlink()
     return reason
 
 

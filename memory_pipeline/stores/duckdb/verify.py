@@ -36,9 +36,10 @@ def main() -> int:
     import duckdb
 
     path = Path(sys.stdin.read().removesuffix("\n"))
-    wal = path.with_name(path.name + ".wal")
-    if wal.exists():
-        sys.stderr.write(f"{wal} lies beside the file, so it is not complete by itself")
+    # The .wal itself, or what DuckDB calls it while it writes or reads it.
+    wals = sorted(other for other in path.parent.iterdir() if other.name.startswith(f"{path.name}.wal"))
+    if wals:
+        sys.stderr.write(f"{wals[0]} lies beside the file, so it is not complete by itself")
         return 1
     try:
         with duckdb.connect(str(path), read_only=True, config={"memory_limit": "512MB"}) as connection:

@@ -6,12 +6,15 @@ import csv
 import io
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
 
+from memory_pipeline.model.errors import MemoryPipelineError
 from memory_pipeline.stores.duckdb.query import QueryResult, python_values
+from memory_pipeline.terminal import visible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,11 +28,12 @@ _GROUP_BYTES = 64 * 1024 * 1024
 def write_result(result: QueryResult, format_: Format, stream: BinaryIO, *, width: int | None = None) -> None:
     """Write a whole answer to a binary stream, in UTF-8 where it is text.
 
-    `table` is for people and `width` characters wide, as wide as the terminal where that is None. For the other formats
-    see `write_batches`.
+    `table` is for people and `width` characters wide, as wide as the terminal where that is None; control characters
+    are shown, not sent. For the other formats, same names and errors see `write_batches`.
     """
     if format_ == "table":
-        _write_table(result, stream, width or terminal_width())
+        with _writable(format_):
+            _write_table(result, stream, width or terminal_width())
     else:
         write_batches(result.table.schema, result.table.to_batches(), format_, stream)
 
@@ -39,15 +43,58 @@ def write_batches(
 ) -> None:
     """Write rows while they are read, holding little more than a batch of them.
 
-    `csv` has a header, `json` is one array of objects (both show bytes as hexadecimal digits), `parquet` keeps the
-    types.
+    `csv` has a header, `json` is one array of objects (both show bytes as hexadecimal digits; JSON has null for numbers
+    that are not finite), `parquet` keeps the types. Columns of one name are numbered: `day`, `day_1`. Raises
+    MemoryPipelineError for a value that the format has no form for.
     """
     writers: dict[StreamedFormat, Callable[[pa.Schema, Iterable[pa.RecordBatch], BinaryIO], None]] = {
         "csv": _write_csv,
         "json": _write_json,
         "parquet": _write_parquet,
     }
-    writers[format_](schema, batches, stream)
+    names = _distinct(schema.names)
+    with _writable(format_):
+        if names == schema.names:
+            writers[format_](schema, batches, stream)
+        else:
+            renamed = (batch.rename_columns(names) for batch in batches)
+            writers[format_](_renamed(schema, names), renamed, stream)
+
+
+@contextmanager
+def _writable(format_: Format) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except MemoryError:
+        raise
+    except (ArithmeticError, ValueError, pa.ArrowException) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise MemoryPipelineError(
+            f"the answer can't be written as {format_}: a value in it has no form there ({reason}). "
+            "Ask for text instead: CAST(… AS VARCHAR)."
+        ) from error
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, those that were there before with a number: no column may hide another in a JSON object."""
+    taken, distinct = set(names), list[str]()
+    for name in names:
+        new, number = name, 0
+        while new in distinct or (number and new in taken):
+            number += 1
+            new = f"{name}_{number}"
+        distinct.append(new)
+    return distinct
+
+
+def _renamed(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [field.with_name(name) for field, name in zip(schema, names, strict=True)], metadata=schema.metadata
+    )
 
 
 def terminal_width() -> int:
@@ -62,10 +109,11 @@ def _write_table(result: QueryResult, stream: BinaryIO, width: int) -> None:
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for field in result.table.schema:
-        drawn.add_column(Text(field.name), justify="right" if _is_number(field.type) else "left", overflow="fold")
+    schema = result.table.schema
+    for field, name in zip(schema, _distinct(schema.names), strict=True):
+        drawn.add_column(Text(visible(name)), justify="right" if _is_number(field.type) else "left", overflow="fold")
     for row in result.rows:
-        drawn.add_row(*(Text(_as_text(value)) for value in row))
+        drawn.add_row(*(Text(visible(_as_text(value))) for value in row))
     text = io.StringIO()
     Console(file=text, width=width).print(drawn)
     stream.write(text.getvalue().encode())

@@ -38,6 +38,7 @@ from memory_pipeline.stores.lake.published import (
     served_manifest,
 )
 from memory_pipeline.stores.lake.target import Target, answering, open_target
+from memory_pipeline.stores.permissions import group_id
 
 _COPIERS = 8  # requests to a server elsewhere are waiting, not work
 _ATTEMPTS = 8
@@ -64,8 +65,10 @@ class LakePublication(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-def publish_lake(lake_root: Path, url: str, generations_kept: int) -> LakePublication:
+def publish_lake(lake_root: Path, url: str, generations_kept: int, group: str | None = None) -> LakePublication:
     """Publish the local lake at `url` and keep the newest `generations_kept` generations there.
+
+    `group` may read a folder that is published into; see `Target.prepare`.
 
     With one generation kept nothing is left there but the files of this lake: that is how erased rows go. Raises
     SettingsError for a URL that is none, StoreUnavailableError where it does not answer, ExportError where there is no
@@ -84,6 +87,7 @@ def publish_lake(lake_root: Path, url: str, generations_kept: int) -> LakePublic
     ):
         if manifest is None:
             raise ExportError(f"there is no lake in {lake_root} to be published: materialize the lake's tables first.")
+        target.prepare(group_id(group))
         with target.exclusive():
             publisher = _Publisher(target, lake_root, files, manifest, generations_kept)
             for attempt in range(_ATTEMPTS):

@@ -14,11 +14,12 @@ import re
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
+from time import sleep
 
 import msgspec
 
 from memory_pipeline.model.snapshot import Source
-from memory_pipeline.stores.files import locked
+from memory_pipeline.stores.files import LockNotOursError, locked
 from memory_pipeline.stores.lake.manifest import LakeManifest
 from memory_pipeline.stores.lake.target import PART, Target, answering, open_target
 
@@ -27,6 +28,7 @@ MANIFESTS = "manifests"
 DATA = "data"
 LOCK = ".publishing.lock"
 """In the local lake: one publisher of it at a time."""
+_LOOK_AGAIN_SECONDS = 1.0
 _MANIFEST_NAME = re.compile(rf"{MANIFESTS}/(\d{{6,}})-[0-9a-f]{{10}}\.json(\.[0-9a-f]{{8}}\.part)?")
 _DATA_NAME = re.compile(rf"{DATA}/.*[0-9a-f]{{64}}\.parquet(\.[0-9a-f]{{8}}\.part)?")
 
@@ -155,7 +157,10 @@ def number_of(manifest_name: str) -> int:
 
 
 def published_generations(url: str) -> list[PublishedGeneration]:
-    """Return the generations at `url`, the one that is served first, then the newest. Raises StoreUnavailableError."""
+    """Return the generations at `url`, the one that is served first, then the newest.
+
+    Raises StoreUnavailableError, and ForbiddenError for a folder that this account may not open.
+    """
     target = open_target(url)
     with answering(target, "the published lake can't be listed"):
         served = served_manifest(target)
@@ -181,38 +186,56 @@ def published_generations(url: str) -> list[PublishedGeneration]:
 def verify_published_lake(lake_root: Path, url: str) -> list[str]:
     """Read every file at `url` again and return what is not as its manifest says, a sentence each.
 
-    Publishers of this lake wait meanwhile. Raises StoreUnavailableError, SettingsError.
+    Publishers of this lake wait meanwhile. Whoever does not publish can't hold them off: then what seems wrong is
+    looked at twice, and files of no generation, which may be about to be published, are not told of. Raises
+    StoreUnavailableError, SettingsError, ForbiddenError for a folder that this account may not open.
     """
     target = open_target(url)
-    # Nobody publishes a lake that is not here, and whoever looks makes no folder.
-    waiting = locked(lake_root / LOCK, shared=True) if lake_root.is_dir() else nullcontext()
-    with waiting, answering(target, "the published lake can't be read"):
-        served = served_manifest(target)
-        if served is None:
-            return [f"{target.url}/{SERVED} is missing or damaged: materialize published_lake"]
-        problems = []
-        known: dict[str, PublishedFile] = {}
-        for name in sorted({*generation_names(target), served.name}):
-            manifest = manifest_at(target, name)
-            if manifest is None:
-                problems.append(f"{target.url}/{name} is missing or damaged: materialize published_lake")
-            else:
-                known |= {file.path: file for table in manifest.tables.values() for file in table.files}
-        known |= {file.path: file for table in served.tables.values() for file in table.files}
-        present = target.sizes(DATA)
-        for path, file in sorted(known.items()):
-            if path not in present:
-                problems.append(f"{target.url}/{path} is missing: materialize published_lake")
-            elif present[path] != file.bytes:
-                problems.append(f"{target.url}/{path} is not whole: materialize published_lake")
-            elif _sha256(target, path) != file.sha256:
-                problems.append(f"{target.url}/{path} is damaged: delete it, then materialize published_lake")
+    with answering(target, "the published lake can't be read"):
+        try:
+            # Nobody publishes a lake that is not here, and whoever looks makes no folder.
+            with locked(lake_root / LOCK, shared=True) if lake_root.is_dir() else nullcontext():
+                return _problems(target, strays=True)
+        except LockNotOursError:
+            problems = _problems(target, strays=False)
+            if not problems:
+                return []
+            sleep(_LOOK_AGAIN_SECONDS)
+            again = set(_problems(target, strays=False))
+            return [problem for problem in problems if problem in again]
+
+
+def _problems(target: Target, *, strays: bool) -> list[str]:
+    served = served_manifest(target)
+    if served is None:
+        return [f"{target.url}/{SERVED} is missing or damaged: materialize published_lake"]
+    problems = []
+    known: dict[str, PublishedFile] = {}
+    for name in sorted({*generation_names(target), served.name}):
+        manifest = manifest_at(target, name)
+        if manifest is None:
+            problems.append(f"{target.url}/{name} is missing or damaged: materialize published_lake")
+        else:
+            known |= {file.path: file for table in manifest.tables.values() for file in table.files}
+    known |= {file.path: file for table in served.tables.values() for file in table.files}
+    present = target.sizes(DATA)
+    for path, file in sorted(known.items()):
+        if path not in present:
+            problems.append(f"{target.url}/{path} is missing: materialize published_lake")
+        elif present[path] != file.bytes:
+            problems.append(f"{target.url}/{path} is not whole: materialize published_lake")
+        elif _sha256(target, path) != file.sha256:
+            problems.append(f"{target.url}/{path} is damaged: delete it, then materialize published_lake")
+    if strays:
         problems += [f"{target.url}/{name} belongs to no generation" for name in sorted(present.keys() - known.keys())]
     return problems
 
 
-def _sha256(target: Target, name: str) -> str:
+def _sha256(target: Target, name: str) -> str | None:
     digest = hashlib.sha256()
-    for block in target.blocks(name):
-        digest.update(block)
+    try:
+        for block in target.blocks(name):
+            digest.update(block)
+    except FileNotFoundError:
+        return None  # removed by a publisher that can't be held off
     return digest.hexdigest()

@@ -13,16 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from memory_pipeline import __version__
-from memory_pipeline.model.errors import ExportError
+from memory_pipeline.model.errors import ExportError, ForbiddenError
 from memory_pipeline.model.snapshot import Fingerprint, Source
 from memory_pipeline.model.window import DayWindow, Progress
-from memory_pipeline.stores.files import flush, locked, sha256_of
+from memory_pipeline.stores.files import LockNotOursError, flush, locked, make_folders, sha256_of
 from memory_pipeline.stores.lake.manifest import (
     MANIFEST,
     LakeFile,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _STAGING = ".staging"
 _SWITCHING = ".switching"
+_LOOK_AGAIN_SECONDS = 1.0
 _FLUSHERS = 8  # an fsync is waiting, not work
 
 Read = Callable[[DayWindow | None], AbstractContextManager["pa.RecordBatchReader"]]
@@ -124,6 +125,7 @@ class Export:
         staging = self._root / _STAGING
         path = staging / MANIFEST
         path.write_bytes(msgspec.json.encode(manifest))
+        path.chmod(0o644)
         flush(path)
         for folder in (*(entry for entry in staging.iterdir() if entry.is_dir()), staging):
             flush(folder)
@@ -175,19 +177,44 @@ def lake_files(root: Path, manifest: LakeManifest | None, table: str) -> list[Pa
 
 
 def verify_lake(root: Path) -> list[str]:
-    """Read every file again and return what is not as the manifest says, a sentence each."""
-    with reading(root) as manifest:
-        if manifest is None:
-            return [f"there is no lake in {root}"]
-        problems = []
-        for table, entry in manifest.tables.items():
-            for name, file in entry.files.items():
-                path = root / table / name
-                if not path.is_file():
-                    problems.append(f"{path} is missing")
-                elif sha256_of(path) != file.sha256:
+    """Read every file again and return what is not as the manifest says, a sentence each.
+
+    Whoever may read the lake but is not who exports can't hold its lock, and looks twice at what seems wrong. Raises
+    ForbiddenError for accounts that may not read it.
+    """
+    try:
+        try:
+            with reading(root) as manifest:
+                return _problems(root, manifest)
+        except LockNotOursError:
+            problems = _problems(root, read_manifest(root))
+            if problems:
+                sleep(_LOOK_AGAIN_SECONDS)
+                again = set(_problems(root, read_manifest(root)))
+                problems = [problem for problem in problems if problem in again]
+            if problems and (root / _SWITCHING).exists():
+                return [f"an export is being put in place in {root}, or was cut short there: verify it again later"]
+            return problems
+    except PermissionError as error:
+        raise ForbiddenError(
+            f"this account may not open the lake in {root} ({error}): run this as whoever exports, or as a member of "
+            "the group that MEMORY_EXPORT_GROUP names."
+        ) from error
+
+
+def _problems(root: Path, manifest: LakeManifest | None) -> list[str]:
+    if manifest is None:
+        return [f"there is no lake in {root}"]
+    problems = []
+    for table, entry in manifest.tables.items():
+        for name, file in entry.files.items():
+            path = root / table / name
+            try:
+                if sha256_of(path) != file.sha256:
                     problems.append(f"{path} is not the file that was exported")
-        problems += [f"{path} belongs to no export" for path in sorted(_strays(root, manifest))]
+            except (FileNotFoundError, IsADirectoryError):
+                problems.append(f"{path} is missing")
+    problems += [f"{path} belongs to no export" for path in sorted(_strays(root, manifest))]
     return problems
 
 
@@ -214,7 +241,7 @@ def _roll_forward(root: Path) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(target.parent, 0o755)
     os.replace(source, target)
     flush(target.parent)
 

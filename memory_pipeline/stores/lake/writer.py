@@ -199,6 +199,7 @@ def _finish(staged: Path, served: Path, name: str, rows: int) -> StagedFile:
     if same:
         staged.unlink()
     else:
+        staged.chmod(0o644)  # the folder of the lake says who may read it, whatever the umask
         flush(staged)
     return StagedFile(name, rows, size, digest, changed=not same)
 

@@ -39,15 +39,15 @@ ACME: dict[str, list[list[object]]] = {
     "data_quality": [["2025-03-12", "chroma", "missing", 2, 1, 1]],
     "cost_daily": [["2025-03-12", "embedder:openai", "test-model", 2, 8, 180, "0.5000000000", 1, 0]],
     "recall_use": [["2025-03-12", 2, 1, 1, 1, 0.5, 0.5, 1, 0.5, 1, 0.5, 10.0, 20.0]],
-    # What both users have facts of; what they say of it differs.
-    "weekly_topics": [["2025-02-24", "entity", 1, "Ana", 2, 2], ["2025-02-24", "topic", 1, "lives in", 2, 2]],
+    # Both users name the object; the predicate of each is their own.
+    "weekly_topics": [["2025-02-24", "entity", 1, 1, "I moved", 2, 2]],
 }
 """The rows of every report about acme."""
 _FACT = """
 INSERT INTO memories (tenant_id, memory_id, user_id, conversation_id, kind, status, content, content_hash, day,
                       source_message_ids, enricher, confidence, subject, predicate, object, valid_from, valid_to)
 SELECT tenant_id, gen_random_uuid(), u.user_id, conversation_id, 'fact', 'active', %s, sha256(email::bytea),
-       (sent_at AT TIME ZONE 'UTC')::date, ARRAY[message_id], 'test@1', 0.75, 'Ana', 'lives in', %s || email,
+       (sent_at AT TIME ZONE 'UTC')::date, ARRAY[message_id], 'test@1', 0.75, 'Ana', 'told ' || email, %s,
        sent_at, %s
 FROM messages m JOIN users u USING (tenant_id)
 WHERE tenant_id = %s AND source_message_id = 'm0'
@@ -63,7 +63,7 @@ INSERT INTO memory_access_log (tenant_id, user_id, accessed_at, correlation_id, 
 SELECT m.tenant_id, m.user_id, %s, gen_random_uuid(), 'recall', 'api', sha256('q'), found, 2, degraded, cached, took
 FROM memories m, LATERAL (VALUES (ARRAY[m.memory_id], '{}'::text[], true, 10.0), ('{}', '{chroma}', false, 20.0))
      AS answers (found, degraded, cached, took)
-WHERE m.tenant_id = %s AND kind = 'fact' AND object LIKE '%%ana@%%'
+WHERE m.tenant_id = %s AND kind = 'fact' AND predicate LIKE '%%ana@%%'
 """
 _COSTS = """
 INSERT INTO llm_usage (tenant_id, used_at, correlation_id, plugin, model, what, requests, texts, prompt_tokens,

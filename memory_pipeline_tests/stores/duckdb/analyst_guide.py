@@ -30,8 +30,20 @@ COMMAND = f"python -m {__spec__.name if __spec__ else __name__}"
 LEFT_OUT = "left out"
 PSEUDONYM = "pseudonym"
 UNLESS_KNOWN = "pseudonym, but for names of importers"
+HOUR = "cut to the hour"
+DAY = "cut to the day"
+FROM_DAY = "counted from the beginning of the day"
+ANEW = "counted anew from 0"
 _TEXT = Path(__file__).with_name("analyst_guide.md")
 _REPLACED = re.compile(r"^ +(.+) AS (\w+),?$", re.MULTILINE)
+_HOW = {
+    "known_source(": UNLESS_KNOWN,
+    "to_hour(": HOUR,
+    "to_day(": DAY,
+    "row_number() ": ANEW,
+    **dict.fromkeys(("pseudonym(", "keyed_hash(", "keyed_digest(", "list_transform(", "list_sort("), PSEUDONYM),
+}
+"""What a masked column holds, by how the expression that makes it begins."""
 _COLUMNS = """
 SELECT t.table_name, t.comment, c.column_name, c.data_type, c.is_nullable, c.comment
 FROM duckdb_tables() t
@@ -70,14 +82,15 @@ def described_tables(path: Path) -> dict[str, DescribedTable]:
 @cache
 def masked_columns(table: str) -> dict[str, str]:
     """Return what a masked file has in place of the columns of an exported table."""
-    return {
-        column: LEFT_OUT
-        if expression in ("''", "'{}'", "NULL")
-        else UNLESS_KNOWN
-        if expression.startswith("known_source(")
-        else PSEUDONYM
-        for expression, column in _REPLACED.findall(sql(PACKAGE, f"mask_{table}"))
-    }
+    return {column: _how(expression) for expression, column in _REPLACED.findall(sql(PACKAGE, f"mask_{table}"))}
+
+
+def _how(expression: str) -> str:
+    if expression in ("''", "'{}'", "NULL"):
+        return LEFT_OUT
+    if expression.startswith("to_day(created_at) + "):
+        return FROM_DAY
+    return next(how for start, how in _HOW.items() if expression.startswith(start))
 
 
 def write_guide() -> str:

@@ -68,7 +68,7 @@ def test_a_question_that_is_not_there_is_a_sentence() -> None:
 def test_every_mart_and_the_chief_tables_are_asked() -> None:
     asked = {word for one in questions() for word in re.findall(r"(?:FROM|JOIN) (\w+)", one.statement)}
     assert {mart.name for mart in marts()} - asked == set()
-    assert asked >= {"tenants", "conversations", "messages", "memories", "facts", "memory_relationships", "summaries"}
+    assert asked >= {"tenants", "conversations", "messages", "facts", "memory_relationships", "summaries"}
 
 
 @BY_NUMBER
@@ -102,11 +102,13 @@ def test_tenants_have_the_messages_users_and_facts_of_postgres(sample_export: Sa
     expected = in_postgres(
         sample_export,
         "SELECT slug, (SELECT count(*) FROM users u WHERE u.tenant_id = t.tenant_id),"
+        " (SELECT count(DISTINCT user_id) FROM messages m WHERE m.tenant_id = t.tenant_id),"
         " (SELECT count(*) FROM messages m WHERE m.tenant_id = t.tenant_id),"
         " (SELECT count(*) FROM memories m WHERE m.tenant_id = t.tenant_id AND kind = 'fact') FROM tenants t",
     )
     found = answer(sample_export, 2)
-    assert {(row["tenant"], row["users"], row["messages"], row["facts"]) for row in found} == set(expected)
+    columns = ("tenant", "users", "active_users", "messages", "facts")
+    assert {tuple(row[name] for name in columns) for row in found} == set(expected)
     for row in found:
         assert row["facts_per_100_messages"] == pytest.approx(100 * row["facts"] / row["messages"], abs=0.05)
 
@@ -118,6 +120,30 @@ def test_monthly_users_are_counted_once_a_month(sample_export: SampleExport) -> 
     assert [(row["month"], row["active_users"], row["user_messages"]) for row in answer(sample_export, 3)] == [
         (month, len(set(users)), len(users)) for month, users in sorted(months.items())
     ]
+
+
+def test_users_who_never_wrote_and_months_without_a_word_are_counted() -> None:
+    """Nobody of the sample is silent, and no month of it: here is a user without messages, and an empty February."""
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE tenants AS SELECT * FROM (VALUES (1, 'a'), (2, 'b')) v(tenant_id, slug)")
+        connection.execute("CREATE TABLE users AS SELECT * FROM (VALUES (1, 10), (1, 11)) v(tenant_id, user_id)")
+        connection.execute(
+            "CREATE TABLE dim_days AS SELECT day::DATE AS day, date_trunc('month', day)::DATE AS month FROM"
+            " (SELECT unnest(generate_series(DATE '2026-01-30', DATE '2026-03-02', INTERVAL 1 DAY)) AS day)"
+        )
+        connection.execute(
+            "CREATE TABLE mart_user_daily AS SELECT * FROM (VALUES (DATE '2026-01-30', 1, 10, 4, 2, 1),"
+            " (DATE '2026-03-02', 1, 10, 1, 1, 0)) v(day, tenant_id, user_id, messages, user_messages, facts)"
+        )
+        assert connection.execute(worked_question(2).statement).fetchall() == [
+            ("a", 2, 1, 5, 1, 20.0, date(2026, 3, 2)),
+            ("b", 0, 0, 0, 0, None, None),
+        ]
+        assert connection.execute(worked_question(3).statement).fetchall() == [
+            (date(2026, 1, 1), 1, 2, 2.0),
+            (date(2026, 2, 1), 0, 0, None),
+            (date(2026, 3, 1), 1, 1, 1.0),
+        ]
 
 
 def test_hours_are_those_of_utc(sample_export: SampleExport) -> None:
@@ -290,3 +316,8 @@ def test_freshness_tells_the_last_day_and_what_waits(sample_export: SampleExport
     assert {row["tenant"]: row["last_day"] for row in found} == last
     assert {row["tenant"]: row["episodes"] for row in found} == Counter(tenant for tenant, _ in SAMPLE)
     assert [(row["waiting"], row["failed"]) for row in found] == [(0, 0)] * 3
+    arrived = in_postgres(
+        sample_export,
+        "SELECT slug, max(received_at) FROM messages JOIN tenants USING (tenant_id) GROUP BY slug",
+    )
+    assert {row["tenant"]: row["last_received_at"] for row in found} == dict(arrived)

@@ -1,7 +1,7 @@
 -- Which topics and entities came up most in the last four weeks, and how much more than in the four before?
 --
--- `mart_weekly_topics` keeps the first twenty of each week, tenant and kind, so a name that is rare in a week is not counted
--- there. For exact counts ask `facts`.
+-- `mart_weekly_topics` keeps the first twenty of each week, tenant and kind, and the first twenty that several users name,
+-- so a name that is rare in a week is not counted there. For exact counts ask `facts`.
 WITH newest AS (
     SELECT max(week) AS week FROM mart_weekly_topics
 )

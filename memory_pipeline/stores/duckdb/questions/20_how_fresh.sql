@@ -1,7 +1,7 @@
 -- Up to when does the file reach, and how much of what was said is still to be read?
 --
 -- An episode is `pending_enrichment` until an enricher has read it. Many of them mean that the pipeline is behind,
--- and that facts of the last days are missing. Counts come from a mart; when a memory was made, only `memories` says.
+-- and that facts of the last days are missing. Counts come from a mart; when a message arrived, only `messages` says.
 WITH counted AS (
     SELECT tenant_id, max(day) AS last_day,
            sum(memories) FILTER (kind = 'episode') AS episodes,
@@ -10,8 +10,8 @@ WITH counted AS (
     FROM mart_memory_growth
     GROUP BY tenant_id
 ), received AS (
-    SELECT tenant_id, max(created_at) AS last_received_at
-    FROM memories
+    SELECT tenant_id, max(received_at) AS last_received_at
+    FROM messages
     GROUP BY tenant_id
 )
 SELECT t.slug AS tenant, c.last_day, r.last_received_at,

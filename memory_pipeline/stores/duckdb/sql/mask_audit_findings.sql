@@ -7,3 +7,4 @@ SELECT * REPLACE (
        )
 FROM read_parquet($files, hive_partitioning = true, hive_types = {'day': DATE})
 WHERE $tenant::UUID IS NULL OR tenant_id = $tenant::UUID
+ORDER BY day, tenant_id, audit_id, finding_id

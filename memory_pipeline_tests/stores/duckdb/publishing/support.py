@@ -27,7 +27,7 @@ TABLES = {
     "mart_recall_use": 0,
     "mart_retention": 4,
     "mart_user_daily": 6,
-    "mart_weekly_topics": 12,
+    "mart_weekly_topics": 8,
 }
 LAST_DAY = date(2025, 3, 4)
 

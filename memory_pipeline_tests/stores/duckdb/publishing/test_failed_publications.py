@@ -51,6 +51,14 @@ def cut_last_byte(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 1)
 
 
+def leave_wal_of_a_checkpoint(path: Path) -> None:
+    path.with_name(path.name + ".wal.checkpoint").write_bytes(b"stale")
+
+
+def leave_wal_of_a_recovery(path: Path) -> None:
+    path.with_name(path.name + ".wal.recovery").write_bytes(b"stale")
+
+
 def lose_a_row(path: Path) -> None:
     with duckdb.connect(str(path)) as connection:
         connection.execute("DELETE FROM messages WHERE message_id = (SELECT min(message_id) FROM messages)")
@@ -61,7 +69,13 @@ def drop_a_table(path: Path) -> None:
         connection.execute("DROP TABLE mart_user_daily")
 
 
-@pytest.mark.parametrize("damage", [truncate, cut_last_byte, leave_wal, lose_a_row, alter_a_row, drop_a_table])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(truncate, cut_last_byte, lose_a_row, alter_a_row, drop_a_table),
+        *(leave_wal, leave_wal_of_a_checkpoint, leave_wal_of_a_recovery),
+    ],
+)
 def test_a_damaged_build_is_refused_before_the_switch(
     lake_root: Path, exports: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
@@ -165,8 +179,9 @@ def test_a_served_file_that_was_damaged_is_replaced(lake_root: Path, exports: Pa
 
 def test_a_stale_wal_beside_the_link_or_a_generation_is_removed(lake_root: Path, exports: Path) -> None:
     report = publish_duckdb(lake_root, exports, 2)
-    leave_wal(report.path)
-    leave_wal(exports / "memory.duckdb")
+    for leave in (leave_wal, leave_wal_of_a_checkpoint, leave_wal_of_a_recovery):
+        leave(report.path)
+        leave(exports / "memory.duckdb")
     publish_duckdb(lake_root, exports, 2)
     assert litter(exports) == []
     assert_served(exports, report)
