@@ -16,7 +16,7 @@ from memory_pipeline.stores.lake.tables import day_of, file_name
 
 MANIFEST = "manifest.json"
 # Part of what makes a file: another way to write Parquet means other bytes, so every file is stale.
-_FORMAT = "zstd-1/122880/64MiB"
+_FORMAT = "snappy/122880/64MiB"
 _JOINED_GAP = timedelta(days=3)
 
 

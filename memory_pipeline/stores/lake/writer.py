@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _GROUP_ROWS = 122_880  # DuckDB's own row group
 _GROUP_BYTES = 64 << 20
-_LEVEL = 1
 _FLUSHERS = 8  # an fsync is waiting, not work
 _EPOCH = date(1970, 1, 1)
 # Columns that repeat; for the others a dictionary is built only to be thrown away.
@@ -170,8 +169,7 @@ class TableWriter:
             self._open = pq.ParquetWriter(
                 self._path(),
                 group.schema,
-                compression="zstd",
-                compression_level=_LEVEL,
+                compression="snappy",
                 use_dictionary=[name for name in group.column_names if name in _DICTIONARY],
             )
         self._open.write_table(group, row_group_size=_GROUP_ROWS)

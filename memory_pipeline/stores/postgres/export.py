@@ -31,7 +31,7 @@ _SESSION = (
     "SET LOCAL work_mem = '64MB'",
 )
 # Side by side: each is one scan, which a core does alone.
-_FINGERPRINTS = (("fingerprint_messages",), ("fingerprint_memories", "fingerprint_others"))
+_FINGERPRINTS = (("fingerprint_memories",), ("fingerprint_messages", "fingerprint_others"))
 
 
 class Snapshot:
