@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 
 from memory_pipeline.local.chroma import ChromaServer
 from memory_pipeline.local.postgres import PostgresServer
@@ -44,6 +45,18 @@ def pytest_configure(config: pytest.Config) -> None:
     host = ServerHost()
     config.stash[_HOST] = host
     os.environ[_HOST_VARIABLE] = host.address
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands configure logs of the process they run in; where that is this one, their stream ends with the test.
+
+    So no logger keeps it: modules' loggers outlive the test.
+    """
+    before, configure = structlog.get_config(), structlog.configure
+    monkeypatch.setattr(structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False}))
+    yield
+    configure(**before)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

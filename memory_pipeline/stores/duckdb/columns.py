@@ -13,7 +13,7 @@ from memory_pipeline.stores.duckdb.marts import PACKAGE
 from memory_pipeline.stores.sqlfiles import sql
 
 _TABLE = re.compile(r"CREATE TABLE (\w+) \(\n(.*?)\n\);", re.DOTALL)
-_COLUMN = re.compile(r"^ +(\w+) +(\S+?)( NOT NULL)?,?$", re.MULTILINE)
+_COLUMN = re.compile(r"^ +(\w+) +(\S+?)(?: USING COMPRESSION \w+)?( NOT NULL)?,?$", re.MULTILINE)
 _COMMENT = re.compile(r"COMMENT ON COLUMN (\w+)\.(\w+) IS '((?:[^']|'')*)';")
 
 

@@ -55,8 +55,8 @@ class Snapshot:
     def connect(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
         """Open one more connection that sees this moment and can write nothing."""
         with psycopg.connect(self._url, connect_timeout=10) as connection:
-            for setting in (_ISOLATION, self._shared, *_SESSION):
-                connection.execute(setting.encode())
+            for statement in (_ISOLATION, self._shared, *_SESSION):
+                connection.execute(statement.encode())
             yield connection
             connection.rollback()
 

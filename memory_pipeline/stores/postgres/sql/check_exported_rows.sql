@@ -1,4 +1,5 @@
--- Rows that a complete export has: the conditions of the export_*.sql statements, over all days.
+-- Rows that a complete export has: the conditions of the export_*.sql statements, over all days. But not audit_runs: an
+-- audit comes after the export of what it looks at, so the file would always be one behind.
 SELECT 'messages' AS table_name, count(*) AS rows FROM messages
 UNION ALL
 SELECT 'memories', count(*) FROM memories WHERE status <> 'deleted'
@@ -18,11 +19,6 @@ UNION ALL
 SELECT 'jobs', count(*) FROM memory_jobs
 UNION ALL
 SELECT 'job_days', count(*) FROM memory_job_days
-UNION ALL
-SELECT 'audit_runs', count(*)
-FROM audit_runs r
-CROSS JOIN tenants t
-WHERE t.created_at <= r.started_at OR (r.audit_id, t.tenant_id) IN (SELECT audit_id, tenant_id FROM audit_findings)
 UNION ALL
 SELECT 'audit_findings', count(*) FROM audit_findings
 UNION ALL
