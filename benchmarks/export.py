@@ -5,9 +5,9 @@
 The bare copy is `SELECT` of the same columns of the same rows by ADBC, table after table, straight into DuckDB tables,
 checkpointed: what a script of ten lines would do, without order, one snapshot, Parquet, marts, comments, verification,
 fsync or switch. What is imported, a process imports once, so neither counts it. Bare copies and full exports run in
-processes of their own, in turn, on the same database; medians are compared. Then one day of the year changes, an hour's
-share of completed jobs leaves the ledger, and both are exported, again and again. Last the worked questions of the
-analyst's guide are asked of the file.
+processes of their own, in turn, on the same database; medians are compared. Then one day of the year gets late messages
+and is exported, again and again; and then late messages, other facts, and an hour's share of completed jobs leaving the
+ledger at a time. Last the worked questions of the analyst's guide are asked of the file.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def compare(messages: int, days: int, rounds: int) -> None:
     with filled_database(messages, days) as (url, owner), tempfile.TemporaryDirectory(prefix="memory-bench-") as made:
         scratch = Path(made)
         print(f"{messages:,} messages and as many memories over {days} days, made in {perf_counter() - started:.1f} s")
-        bare, full, changed = [], [], []
+        bare, full, changed, all_changed = [], [], [], []
         for _ in range(rounds):
             shutil.rmtree(scratch / "bare", ignore_errors=True)
             bare.append(run_apart("bare", url, scratch / "bare", days))
@@ -186,35 +186,47 @@ def compare(messages: int, days: int, rounds: int) -> None:
             if any(bare[-1][table] != full[-1][table] for table in _TABLES) or bare[-1]["messages"] != messages:
                 raise SystemExit(f"not the same rows were copied: {bare[-1]}, {full[-1]}")
         for _ in range(rounds):
-            change_one_day(owner, url, days)
+            change_one_day(owner, "messages")
             changed.append(run_apart("export", url, scratch / "export", days))
+        for _ in range(rounds):
+            change_one_day(owner, "messages", "memories")
+            compact_an_hour(url, days)
+            all_changed.append(run_apart("export", url, scratch / "export", days))
         show("bare ADBC to DuckDB", bare)
         show("full export", full)
         show("  of it the lake", full, "lake_seconds")
-        show("one day changed", changed)
+        show("late messages of a day", changed)
         show("  of it the lake", changed, "lake_seconds")
-        print(f"files written {[run['files'] for run in changed]}, built whole {[run['whole'] for run in changed]}")
+        show("and facts, and jobs", all_changed)
+        again = [*changed, *all_changed]
+        print(f"files written {[run['files'] for run in again]}, built whole {[run['whole'] for run in again]}")
         peak = max(run["peak_mib"] for run in full)
-        switch = max(run["switch_seconds"] for run in (*full, *changed))
-        print(f"full / bare        {median(full) / median(bare):8.2f}  (to hold: at most 2.00)")
-        print(f"peak memory        {peak:8.0f}  MiB (to hold: at most 1,024)")
-        print(f"one day / full     {median(changed) / median(full):8.3f}  (to hold: at most 0.100)")
-        print(f"slowest switch     {switch * 1000:8.1f}  ms (to hold: under {_MOST_SWITCH_SECONDS * 1000:.0f})")
+        switch = max(run["switch_seconds"] for run in (*full, *again))
+        print(f"full / bare         {median(full) / median(bare):8.2f}  (to hold: at most 2.00)")
+        print(f"peak memory         {peak:8.0f}  MiB (to hold: at most 1,024)")
+        print(f"late messages / full{median(changed) / median(full):8.3f}  (to hold: at most 0.100)")
+        print(f"  and facts, jobs   {median(all_changed) / median(full):8.3f}  (to hold: at most 0.100)")
+        print(f"slowest switch      {switch * 1000:8.1f}  ms (to hold: under {_MOST_SWITCH_SECONDS * 1000:.0f})")
         slowest, question = max(ask(scratch / "export/exports/memory.duckdb"))
-        print(f"slowest question   {slowest * 1000:8.1f}  ms (to hold: under {_MOST_SECONDS * 1000:.0f}): {question}")
+        print(f"slowest question    {slowest * 1000:8.1f}  ms (to hold: under {_MOST_SECONDS * 1000:.0f}): {question}")
 
 
-def change_one_day(owner_url: str, pipeline_url: str, days: int) -> None:
-    """Change a day of messages and memories, and compact an hour's share of the completed jobs of the ledger."""
+def change_one_day(owner_url: str, *tables: str) -> None:
+    """Change a day of these tables."""
     import psycopg
 
+    with psycopg.connect(owner_url, autocommit=True) as connection:
+        for table in tables:
+            connection.execute(Path(__file__).with_name(f"export_change_{table}.sql").read_bytes())
+
+
+def compact_an_hour(pipeline_url: str, days: int) -> None:
+    """Compact an hour's share of the completed jobs of the ledger, by the call of the relay."""
     from memory_pipeline.stores.postgres.database import Database
     from memory_pipeline.stores.postgres.job_reports import compact_completed
 
-    with psycopg.connect(owner_url, autocommit=True) as connection:
-        connection.execute(Path(__file__).with_name("export_change.sql").read_bytes())
-        ((jobs,),) = connection.execute("SELECT count(*) FROM memory.memory_jobs").fetchall()
     with Database(pipeline_url) as database, database.transaction() as connection:
+        ((jobs,),) = connection.execute("SELECT count(*) FROM memory_jobs").fetchall()
         moved = compact_completed(connection, 3, limit=max(1, jobs // (days * 24)))
     if not moved:
         raise SystemExit("no job was compacted")
