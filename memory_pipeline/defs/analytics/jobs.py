@@ -38,7 +38,10 @@ export_job = dg.define_asset_job(
         published_files,
         published_lake,
     ),
-    description="A range of days through the whole pipeline, then a new DuckDB file and the lake at its URL.",
+    description=(
+        "A range of days through the whole pipeline, then a new DuckDB file and the lake at its URL. Ended after six "
+        "hours: give longer ranges to a backfill of the assets."
+    ),
     tags=OWNER_TAG | _BEHIND_THE_BACKLOG | {MAX_RUNTIME_SECONDS_TAG: str(_HOURLY_SECONDS)},
 )
 

@@ -46,7 +46,7 @@ class ChromaConnection:
     def __init__(self, url: str, database: str, timeout_seconds: float) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise SettingsError(f"MEMORY_CHROMA_URL={url!r}: it should look like http://127.0.0.1:8001.")
+            raise SettingsError("MEMORY_CHROMA_URL should look like http://127.0.0.1:8001.")
         self.url = url.rstrip("/")
         self.database = database
         self._host = parts.hostname

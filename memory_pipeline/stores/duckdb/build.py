@@ -149,11 +149,10 @@ def build_from(
             tables[table] = _exchanged(tables[table], before, _digest(connection, table, days))
         require_counts_of_postgres(connection, manifest)
         require_sound(connection, manifest, sorted(changed_days))
-        again = affected(set(changes))
-        _make_marts_again(connection, again, set(changes), sorted(changed_days))
+        exchanged, whole = _make_marts_again(connection, set(changes), sorted(changed_days), base_tables)
         _commit(connection)
-        made = verify.read_tables(connection, [mart.name for mart in again])
-        return tables | msgspec.convert(made, dict[str, TableSummary])
+        made = verify.read_tables(connection, [mart.name for mart in whole])
+        return tables | exchanged | msgspec.convert(made, dict[str, TableSummary])
 
 
 @contextmanager
@@ -211,19 +210,32 @@ def _make_marts(connection: duckdb.DuckDBPyConnection, chosen: Sequence[Mart]) -
 
 
 def _make_marts_again(
-    connection: duckdb.DuckDBPyConnection, again: Sequence[Mart], changed: set[str], days: Sequence[date]
-) -> None:
-    """Make marts anew: by day those that can be and whose dimensions are unchanged, then the others whole."""
+    connection: duckdb.DuckDBPyConnection,
+    changed: set[str],
+    days: Sequence[date],
+    base_tables: Mapping[str, TableSummary],
+) -> tuple[dict[str, TableSummary], list[Mart]]:
+    """Make marts anew: by day those that can be and whose dimensions are unchanged, then the others whole.
+
+    Returns what those made by day hold (worked out as for tables, so that what was damaged in the base differs), and
+    which were made whole.
+    """
+    again = affected(changed)
     apart = {*(changed & set(lake.DIMENSIONS)), *(mart.name for mart in again)}
     by_day = [mart for mart in again if mart.by_day and not mart.reads & apart]
+    whole = [mart for mart in again if mart not in by_day]
+    exchanged = {}
     if by_day:
         connection.execute("SET VARIABLE changed_days = $days::DATE[]", {"days": days})
         connection.execute(sql(PACKAGE, "changed_days"))
         for mart in by_day:
+            before = _digest(connection, mart.name, days)
             connection.execute(sql(PACKAGE, f"drop_{mart.name}"), {"days": days})
             connection.sql(mart.query).insert_into(mart.name)
+            exchanged[mart.name] = _exchanged(base_tables[mart.name], before, _digest(connection, mart.name, days))
         connection.execute(sql(PACKAGE, "changed_days_end"))
-    _make_marts(connection, [mart for mart in again if mart not in by_day])
+    _make_marts(connection, whole)
+    return exchanged, whole
 
 
 def _load(

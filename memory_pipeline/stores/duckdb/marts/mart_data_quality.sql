@@ -5,13 +5,18 @@ CREATE OR REPLACE TABLE mart_data_quality AS
 WITH looked AS (
     SELECT DISTINCT day, tenant_id, audit_id, split_part(kind, ': ', 1) AS store, split_part(kind, ': ', 2) AS problem
     FROM (SELECT day, tenant_id, audit_id, unnest(looked_for) AS kind FROM audit_runs WHERE finished_at IS NOT NULL) AS kinds
+), unseen AS (
+    -- An index that is not there can't be compared: of it nothing else was found out.
+    SELECT DISTINCT day, tenant_id, audit_id, store
+    FROM audit_findings
+    WHERE problem IN ('index_missing', 'collection_lost')
 ), found AS (
     SELECT day, tenant_id, audit_id, store, problem, max(in_all) AS findings, count(*) FILTER (repaired) AS repaired
     FROM audit_findings
     GROUP BY day, tenant_id, audit_id, store, problem
 ), audited AS (
     SELECT day, tenant_id, store, problem, coalesce(findings, 0) AS findings, coalesce(repaired, 0) AS repaired
-    FROM looked
+    FROM (FROM looked ANTI JOIN unseen USING (day, tenant_id, audit_id, store)) AS looked
     FULL JOIN found USING (day, tenant_id, audit_id, store, problem)
 )
 SELECT a.day, a.tenant_id, t.slug AS tenant, a.store, a.problem,

@@ -74,6 +74,12 @@ def leave_wal(path: Path) -> None:
     path.with_name(path.name + ".wal").write_bytes(b"stale")
 
 
+def alter_a_mart(path: Path) -> None:
+    """On a day that does not change; the mart is made anew for days that do."""
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE mart_daily_activity SET messages = 999 WHERE day = '2025-03-01'")
+
+
 def alter_a_row(path: Path) -> None:
     with duckdb.connect(str(path)) as connection:
         connection.execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from memory_pipeline.stores.duckdb.publish import publish_duckdb
 from memory_pipeline_tests.stores.duckdb.publishing.support import (
     LAST_DAY,
     TABLES,
+    alter_a_mart,
     alter_a_row,
     assert_served,
     change,
@@ -89,10 +91,13 @@ def test_what_is_gone_leaves_no_byte_behind(lake_root: Path, exports: Path) -> N
     assert [path for path in exports.iterdir() if path.is_file() and word.encode() in path.read_bytes()] == []
 
 
-def test_a_damaged_last_file_is_not_built_upon(lake_root: Path, exports: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [alter_a_row, alter_a_mart])
+def test_a_damaged_last_file_is_not_built_upon(
+    lake_root: Path, exports: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     first = publish_duckdb(lake_root, exports, 2)
     first.path.chmod(0o644)
-    alter_a_row(first.path)
+    damage(first.path)
     manifest = folder.manifest_of(first.path)
     changed = msgspec.structs.replace(manifest, bytes=first.path.stat().st_size)
     first.path.with_suffix(".json").chmod(0o644)
