@@ -161,6 +161,13 @@ def test_what_an_audit_did_not_look_for_or_did_not_finish_is_no_zero(audits: Aud
     ]
 
 
+def test_an_index_that_is_gone_is_not_counted_as_agreeing(audits: Audits, tmp_path: Path) -> None:
+    audits.audit(4, found(audits.acme, "collection_lost", 1))
+    of_chroma = "SELECT tenant, problem, findings FROM mart_data_quality WHERE store = 'chroma'"
+    expected = [("globex", kind.removeprefix("chroma: "), 0) for kind in LOOKED_FOR if kind.startswith("chroma: ")]
+    assert sorted(rows(audits.publish(tmp_path).path, of_chroma)) == [("acme", "collection_lost", 1), *sorted(expected)]
+
+
 def test_a_tenants_file_says_of_an_audit_what_it_found_there_and_nothing_of_the_others(
     audits: Audits, tmp_path: Path
 ) -> None:
