@@ -43,6 +43,7 @@ def digests(exports: Path) -> dict[str | None, tuple[str, str, dict[str, str]]]:
     return found
 
 
+@pytest.mark.nightly
 def test_days_that_no_run_was_of_are_exported_with_the_days_of_a_run(deployment: Deployment) -> None:
     settings = deployment.settings
     add_sample(settings)

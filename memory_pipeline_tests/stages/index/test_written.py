@@ -100,6 +100,7 @@ def test_small_batches_and_small_requests_end_in_the_same_index(
     world.assert_agrees(other)
 
 
+@pytest.mark.nightly
 def test_more_vectors_than_chroma_takes_at_once(world: World, acme: UUID) -> None:
     rows = world.chroma.max_batch_rows + 100
     world.execute(
