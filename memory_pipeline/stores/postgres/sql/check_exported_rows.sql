@@ -1,5 +1,5 @@
--- Rows that a complete export has: the conditions of the export_*.sql statements, over all days. But not audit_runs: an
--- audit comes after the export of what it looks at, so the file would always be one behind.
+-- Rows that a complete export has: the conditions of the export_*.sql statements, over all days. But not audit_runs:
+-- every audit adds to them, also where nothing changed, and often after the last export.
 SELECT 'messages' AS table_name, count(*) AS rows FROM messages
 UNION ALL
 SELECT 'memories', count(*) FROM memories WHERE status <> 'deleted'
